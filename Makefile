@@ -1,0 +1,53 @@
+# The venv is made once, in .venv; `make PYTHON=/path/to/python3 demo` chooses the Python that makes it.
+PYTHON ?=
+PYTEST_ARGS ?=
+
+VENV_PYTHON := .venv/bin/python
+RUNTIME := .venv/.runtime-installed
+DEVELOPMENT := .venv/.development-installed
+
+SAMPLE := output/mni152_t1.nii.gz
+RESULT := output/demo/mni152_t1/mni152_t1
+
+.PHONY: help demo test lint bench clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-6s %s\n' "$$target" "$$text"; done
+
+demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the results are
+	$(VENV_PYTHON) -m monai.bundle run --config_file configs/inference.json --datalist "['$(SAMPLE)']" \
+		--output_dir output/demo --overwrite True
+	@for file in $(RESULT)_seg.nii.gz $(RESULT)_volumes.tsv $(RESULT)_qc.png; do \
+		test -s "$$file" || { echo "error: $$file was not written" >&2; exit 1; }; \
+	done
+	@echo
+	@echo "label map:      $(RESULT)_seg.nii.gz"
+	@echo "volumes table:  $(RESULT)_volumes.tsv"
+	@echo "picture:        $(RESULT)_qc.png"
+
+test: $(DEVELOPMENT) ## run the tests; PYTEST_ARGS="-k window" passes options to pytest
+	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS)
+
+lint: $(DEVELOPMENT) ## check style, format and types
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
+
+bench: $(RUNTIME) ## run the benchmarks, one after another
+	@set -e; for file in $$(grep -l __main__ benchmarks/*.py); do \
+		echo "== $$file"; $(VENV_PYTHON) -m "benchmarks.$$(basename "$$file" .py)"; \
+	done
+
+clean: ## remove output/ and .venv/
+	rm -rf output .venv
+
+$(SAMPLE): | $(RUNTIME)
+	$(VENV_PYTHON) -m scripts.sample_volume $@
+
+$(RUNTIME): requirements.txt constraints.txt scripts/environment.sh
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh requirements.txt
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh requirements-dev.txt
+	@touch $@

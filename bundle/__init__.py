@@ -1,0 +1,1 @@
+"""Parts that the configs name by `_target_`: files, preprocessing, inference, training, reports."""

@@ -1,0 +1,157 @@
+"""From logits on the network's grid to a label map on the scan's grid.
+
+Class probabilities are interpolated linearly and the largest taken, voxel by voxel of the scan. Full-size
+probabilities are never held (MONAI #6427): where all eight neighbours on the network's grid agree, their class is the
+answer, since an average of vectors with the same largest entry has it too; only the other voxels are interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+
+from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels
+
+SLAB_VOXELS = 1_000_000
+MIXED = 255
+
+
+def _agreed_class(classes: Tensor) -> Tensor:
+    """Return for each cell of eight neighbours their class, or ``MIXED``, shape (X - 1, Y - 1, Z - 1)."""
+    agreed = classes
+    for axis in range(3):
+        length = agreed.shape[axis] - 1
+        low, high = agreed.narrow(axis, 0, length), agreed.narrow(axis, 1, length)
+        agreed = torch.where(low == high, low, MIXED)
+    return agreed
+
+
+def _labelled_box(classes: Tensor, to_scan: np.ndarray, shape: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Return the index range of the scan that can hold labels, or ``None`` when nothing was labelled."""
+    filled = classes.nonzero()
+    if not len(filled):
+        return None
+    low, high = filled.amin(0).tolist(), filled.amax(0).tolist()
+    corners = np.array(list(product(*((a - 1, b + 1) for a, b in zip(low, high)))))
+    corners = corners @ to_scan[:3, :3].T + to_scan[:3, 3]
+    first, last = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
+    return [(max(a, 0), min(b + 1, n)) for a, b, n in zip(first.tolist(), last.tolist(), shape)]
+
+
+def _positions(to_grid: np.ndarray, box: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """Return the place of each voxel of the box on the network's grid, shape (3, X, Y, Z)."""
+    matrix = torch.from_numpy(to_grid)
+    axes = [torch.arange(a, b, dtype=torch.float64) for a, b in box]
+    rows = []
+    for row in range(3):
+        x, y, z = (matrix[row, axis] * axes[axis] for axis in range(3))
+        rows.append((x[:, None, None] + matrix[row, 3]) + (y[None, :, None] + z[None, None, :]))
+    return torch.stack(rows).to(device=device, dtype=torch.float32)
+
+
+def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fraction: Tensor) -> Tensor:
+    """Return the class with the largest interpolated probability.
+
+    Args:
+        probabilities: shape (X * Y * Z, classes) on the network's grid.
+        grid: X, Y, Z.
+        base: lowest neighbour of each voxel, shape (3, K), int64.
+        fraction: way to the next neighbour, shape (3, K).
+    """
+    total = probabilities.new_zeros(base.shape[1], probabilities.shape[1])
+    for corner in product((0, 1), repeat=3):
+        index = torch.zeros_like(base[0])
+        weight = torch.ones_like(fraction[0])
+        for axis, step in enumerate(corner):
+            index = index * grid[axis] + (base[axis] + step).clamp(max=grid[axis] - 1)
+            weight = weight * (fraction[axis] if step else 1 - fraction[axis])
+        total.addcmul_(probabilities[index], weight[:, None])
+    return total.argmax(dim=1).to(torch.uint8)
+
+
+def restore_labels(
+    logits: Tensor, affine: np.ndarray, scan_affine: np.ndarray, scan_shape: Sequence[int], slab_voxels: int = SLAB_VOXELS
+) -> Tensor:
+    """Resample class probabilities to the scan and take the largest, slab by slab.
+
+    Args:
+        logits: shape (classes, X, Y, Z), at most 255 classes, every axis at least 2.
+        affine: voxel to mm of the logits' grid, 4 x 4.
+        scan_affine: voxel to mm of the scan, 4 x 4.
+        scan_shape: shape of the scan.
+        slab_voxels: voxels of the scan worked on at a time.
+
+    Returns:
+        Channel of each voxel of the scan, uint8, on the device of the logits; 0 outside the logits' grid.
+
+    Raises:
+        ValueError: when the logits' shape is not as above.
+    """
+    if logits.dim() != 4 or logits.shape[0] > MIXED or min(logits.shape[1:]) < 2:
+        raise ValueError(f"logits must have the shape (at most {MIXED} classes, X, Y, Z), got {tuple(logits.shape)}.")
+    grid = list(logits.shape[1:])
+    to_grid = np.linalg.inv(affine) @ scan_affine
+    labels = torch.zeros(tuple(scan_shape), dtype=torch.uint8, device=logits.device)
+    classes = logits.argmax(dim=0).to(torch.uint8)
+    box = _labelled_box(classes, np.linalg.inv(to_grid), scan_shape)
+    if box is None:
+        return labels
+
+    agreed = _agreed_class(classes).flatten()
+    probabilities = logits.float().flatten(1).t().softmax(dim=1)  # (X * Y * Z, classes)
+    last = torch.tensor(grid, device=logits.device, dtype=torch.float32)[:, None] - 1
+    (first, end), *plane = box
+    planes = max(1, slab_voxels // max(1, (plane[0][1] - plane[0][0]) * (plane[1][1] - plane[1][0])))
+    for start in range(first, end, planes):
+        slab = [(start, min(start + planes, end)), *plane]
+        position = _positions(to_grid, slab, logits.device).flatten(1)  # (3, K)
+        inside = ((position >= -0.5) & (position <= last + 0.5)).all(dim=0)
+        position = position.clamp(min=0).minimum(last)
+        base = position.floor().minimum((last - 1).clamp(min=0))
+        cell = base.long()
+        result = agreed[(cell[0] * (grid[1] - 1) + cell[1]) * (grid[2] - 1) + cell[2]]
+        mixed = ((result == MIXED) & inside).nonzero()[:, 0]
+        for part in mixed.split(slab_voxels // 4 or 1):
+            result[part] = _interpolate(probabilities, grid, cell[:, part], (position - base)[:, part])
+        result = (result * inside).reshape([b - a for a, b in slab])
+        labels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]] = result
+    return labels
+
+
+class RestoreLabelMapd(MapTransform):
+    """Replace logits by a label map with the structures' codes, on the grid of the file that was read.
+
+    Args:
+        keys: logits, shape (classes, X, Y, Z).
+        image_key: the preprocessed image that the logits belong to, a ``MetaTensor`` that knows its affine, the
+            affine of its file (``original_affine``) and the shape of its file (``spatial_shape``).
+        labels: label table.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image", labels: str | Path = DEFAULT_TABLE) -> None:
+        super().__init__(keys)
+        self.image_key = image_key
+        self.codes = channel_codes(read_labels(labels))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with int16 numpy label maps of the file's shape."""
+        result = dict(data)
+        image = result[self.image_key]
+        for key in self.key_iterator(result):
+            logits = result[key].as_subclass(torch.Tensor)
+            channels = restore_labels(
+                logits,
+                np.asarray(image.affine, dtype=np.float64),
+                np.asarray(image.meta["original_affine"], dtype=np.float64),
+                [int(length) for length in image.meta["spatial_shape"]],
+            )
+            result[key] = self.codes[channels.cpu().numpy()]
+        return result

@@ -1,0 +1,38 @@
+"""Load a checkpoint into a network, with errors that say what to do."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+class WeightsError(ValueError):
+    """A checkpoint that cannot be used: one line with the file, what was found and what is wanted."""
+
+
+def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
+    """Load a plain state dict strictly and return the network in evaluation mode.
+
+    Args:
+        network: the network that the weights belong to.
+        checkpoint: file with a state dict; no code in it is run (``weights_only=True``).
+
+    Raises:
+        WeightsError: when the file is missing, no state dict, or of another network.
+    """
+    if not Path(checkpoint).is_file():
+        raise WeightsError(f"{checkpoint}: not found; a checkpoint is wanted (config id 'checkpoint').")
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{checkpoint}: cannot be read as a state dict ({str(error).splitlines()[0]}).") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{checkpoint}: holds no state dict; a mapping of names to tensors is wanted.")
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{checkpoint}: belongs to another network ({' '.join(str(error).split())[:300]}).") from error
+    return network.eval()

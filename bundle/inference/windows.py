@@ -1,0 +1,35 @@
+"""Windows: the whole head at once where it fits, sliding windows where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor
+
+
+class WindowInferer(SlidingWindowInferer):
+    """MONAI's sliding window, with a window that never exceeds the image.
+
+    An image that fits into ``roi_size`` is one window of its own size: no padding, no stitching, the whole context.
+
+    Args:
+        roi_size: largest window in voxels.
+        overlap: share of a window that the next one covers.
+        args, kwargs: as ``monai.inferers.SlidingWindowInferer``.
+    """
+
+    def __init__(self, roi_size: Sequence[int], *args: Any, overlap: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(roi_size, *args, overlap=overlap, mode=kwargs.pop("mode", "gaussian"), **kwargs)
+        self.largest_roi = tuple(roi_size)
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
+        image = inputs.as_subclass(torch.Tensor)
+        size = image.shape[2:]
+        if all(length <= largest for length, largest in zip(size, self.largest_roi)):
+            return network(image, *args, **kwargs)
+        self.roi_size = tuple(min(length, largest) for length, largest in zip(size, self.largest_roi))
+        return super().__call__(image, network, *args, **kwargs)

@@ -1,0 +1,110 @@
+"""Where a volume lies in the world: the affine that a NIfTI header gives, and what makes it unusable."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.spatialimages import HeaderDataError
+
+from bundle.io.errors import InputError
+
+MIN_SPACING = 0.05
+"""mm; finer voxels are microscopy."""
+MAX_SPACING = 25.0
+"""mm; coarser voxels are a wrong unit."""
+MAX_ORIGIN = 1e5
+"""mm, 100 m from the scanner's centre."""
+MAX_SHEAR = 0.05
+"""Absolute cosine between two axes."""
+MAX_PIXDIM_ERROR = 0.02
+"""Relative difference between pixdim and the affine's spacing."""
+PIXDIM_ROUNDING = 1e-4
+"""Relative difference that single precision and printed decimals explain."""
+
+XYZT_UNIT_NAMES = {0: "unknown", 1: "metres", 2: "mm", 3: "micrometres"}
+
+
+def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = False) -> np.ndarray:
+    """Return the voxel-to-world matrix in mm, RAS+, float64 (4, 4).
+
+    The sform wins when its code is above 0, else the qform. pixdim never replaces either of them: 2 % off
+    is a warning, more is refused.
+
+    Args:
+        header: the header as stored.
+        path: the file, for messages.
+        assume_affine: take nibabel's fallback (pixdim, x to the left, origin at the centre) when both codes are 0.
+
+    Raises:
+        InputError: when there is no affine, or it is singular, sheared, too fine, too coarse or too far away,
+            or contradicts pixdim, or is given in other units than mm.
+    """
+    path = Path(path)
+    units = int(header["xyzt_units"]) & 7
+    if units not in (0, 2):
+        raise InputError(path, f"found units {XYZT_UNIT_NAMES.get(units, units)}", "mm is wanted")
+    affine = _stored_affine(header, path, assume_affine)
+    _check_affine(affine, path)
+    _check_pixdim(header, affine, path)
+    return affine
+
+
+def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> np.ndarray:
+    if header["sform_code"] > 0:
+        return header.get_sform()
+    if header["qform_code"] > 0:
+        return _qform(header, path)
+    if assume_affine:
+        return header.get_base_affine()
+    raise InputError(path, "found neither an sform nor a qform", "a header that says where the volume lies is wanted")
+
+
+def _qform(header: Nifti1Header, path: Path) -> np.ndarray:
+    """Return the qform; qfac is -1 when negative and 1 otherwise, unset (0) included, as the standard has it."""
+    header = header.copy()
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+    try:
+        return header.get_qform()
+    except (ValueError, HeaderDataError) as error:
+        raise InputError(path, f"found an invalid qform ({error})", "a unit quaternion is wanted") from error
+
+
+def _check_affine(affine: np.ndarray, path: Path) -> None:
+    if not np.isfinite(affine).all():
+        raise InputError(path, "found NaN or Inf in the affine", "a finite affine is wanted")
+    spacing = _column_norms(affine)
+    if (spacing == 0).any():
+        raise InputError(path, "found an axis of zero length in the affine", "an invertible affine is wanted")
+    if (spacing < MIN_SPACING).any() or (spacing > MAX_SPACING).any():
+        raise InputError(
+            path, f"found a spacing of {_triple(spacing)} mm", f"{MIN_SPACING:g} to {MAX_SPACING:g} mm is wanted"
+        )
+    axes = affine[:3, :3] / spacing
+    shear = np.abs(axes.T @ axes - np.eye(3)).max()
+    if shear > MAX_SHEAR:
+        raise InputError(path, f"found sheared axes (cosine {shear:.3f})", f"at most {MAX_SHEAR:g} is wanted")
+    distance = np.linalg.norm(affine[:3, 3])
+    if distance > MAX_ORIGIN:
+        raise InputError(path, f"found an origin {distance:g} mm away", f"at most {MAX_ORIGIN:g} mm is wanted")
+
+
+def _check_pixdim(header: Nifti1Header, affine: np.ndarray, path: Path) -> None:
+    spacing = _column_norms(affine)
+    pixdim = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
+    error = np.abs(pixdim / spacing - 1).max()
+    found = f"found pixdim {_triple(pixdim)} against an affine of {_triple(spacing)} mm"
+    if not error <= MAX_PIXDIM_ERROR:
+        raise InputError(path, found, f"at most {MAX_PIXDIM_ERROR:.0%} of difference is wanted")
+    if error > PIXDIM_ROUNDING:
+        warnings.warn(f"{path}: {found}; the affine is used", stacklevel=4)
+
+
+def _column_norms(affine: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _triple(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.6g}" for value in values)

@@ -1,0 +1,59 @@
+"""The reader that MONAI's ``LoadImaged`` uses, with this bundle's checks and choice of affine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+
+from bundle.io.errors import InputError
+from bundle.io.names import volume_suffix
+from bundle.io.read import read_volume
+
+
+class NiftiReader(ImageReader):
+    """Reads one 3D NIfTI file as :func:`bundle.io.read_volume` does.
+
+    MONAI's ``NibabelReader`` puts the qform in place of the sform when pixdim is a little off; here the affine is the
+    one that the geometry policy chooses.
+
+    Args:
+        assume_affine: accept a header without sform and qform.
+    """
+
+    def __init__(self, assume_affine: bool = False) -> None:
+        super().__init__()
+        self.assume_affine = assume_affine
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Say whether every name ends in .nii or .nii.gz."""
+        return all(volume_suffix(name) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs) -> tuple[Path, ...]:
+        """Return the paths and open nothing.
+
+        ``LoadImage`` answers an error in ``read`` by trying MONAI's own readers, which would accept a file that is
+        refused here; an error in ``get_data`` reaches the caller as it is.
+        """
+        return tuple(Path(name) for name in ensure_tuple(data))
+
+    def get_data(self, img: tuple[Path, ...]) -> tuple[np.ndarray, dict]:
+        """Return intensities, float32 (X, Y, Z), and the metadata that ``MetaTensor`` and the spatial transforms need.
+
+        Raises:
+            InputError: when the file cannot be used, or there are several.
+        """
+        if len(img) != 1:
+            raise InputError(img[0], f"found {len(img)} files for one image", "a single 3D volume is wanted")
+        volume = read_volume(img[0], self.assume_affine)
+        return volume.data, {
+            MetaKeys.AFFINE: volume.affine.copy(),
+            MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(volume.data.shape),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+        }

@@ -1,0 +1,117 @@
+"""Write a label map onto the voxels of the scan it belongs to."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+
+from bundle.io.names import SUFFIXES, volume_suffix
+from bundle.io.nifti import open_nifti, parse_header, read_header, stored_shape, stored_voxels
+
+GEOMETRY_FIELDS = (
+    *("dim", "pixdim", "xyzt_units", "sform_code", "qform_code"),
+    *("srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+)
+INT16_CODE = 4
+LABEL_INTENT = 1002
+COMPRESSION_LEVEL = 6
+
+
+def write_label_map(labels: np.ndarray, source: str | Path, path: str | Path, overwrite: bool = False) -> Path:
+    """Write labels as int16 NIfTI with exactly the shape, affines, codes, units and pixdim of ``source``.
+
+    The geometry fields are the source's bytes, in its NIfTI version and byte order; names, descriptions and extensions
+    of the source, which may identify a patient, are left out. The file is written beside its place, read back,
+    compared and then moved there, so that no half-written file is ever seen. Equal labels give equal bytes.
+
+    Args:
+        labels: whole numbers within int16, (X, Y, Z) or the source's shape.
+        source: the scan.
+        path: the file to write, .nii or .nii.gz; missing folders are made.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError: when ``source`` is no 3D NIfTI file.
+        ValueError: when the labels have another shape or do not fit int16, or ``path`` is no NIfTI name or the scan.
+        FileExistsError: when ``path`` exists and ``overwrite`` is False.
+        OSError: when the file cannot be written, or does not read back as written.
+    """
+    source, path = Path(source), Path(path)
+    scan = read_header(source)
+    voxels = _label_voxels(labels, stored_shape(scan, source), source).astype(f"{scan.endianness}i2")
+    _check_target(path, source, overwrite)
+    header = _label_header(scan)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid4().hex}{volume_suffix(path)}")
+    try:
+        _write(partial, header.binaryblock + bytes(4) + voxels.tobytes("F"))
+        _verify(partial, path, scan, voxels)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _label_voxels(labels: np.ndarray, shape: tuple[int, ...], source: Path) -> np.ndarray:
+    """Return the labels, checked, in the file's shape."""
+    labels = np.asarray(labels)
+    if labels.shape not in (shape, shape[:3]):
+        raise ValueError(f"labels: found shape {labels.shape}; {shape[:3]} of {source} is wanted")
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"labels: found type {labels.dtype}; whole numbers are wanted")
+    if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
+        raise ValueError("labels: found fractions or NaN; whole numbers are wanted")
+    limits = np.iinfo(np.int16)
+    if labels.min() < limits.min or labels.max() > limits.max:
+        raise ValueError(f"labels: found {labels.min()} to {labels.max()}; {limits.min} to {limits.max} is wanted")
+    return labels.reshape(shape)
+
+
+def _check_target(path: Path, source: Path, overwrite: bool) -> None:
+    if volume_suffix(path) is None:
+        raise ValueError(f"{path}: found another extension; {' or '.join(SUFFIXES)} is wanted")
+    if not path.exists():
+        return
+    if path.samefile(source):
+        raise ValueError(f"{path}: is the scan itself; another name is wanted")
+    if not overwrite:
+        raise FileExistsError(f"{path}: exists already; a new name or overwrite=True is wanted")
+
+
+def _label_header(scan: Nifti1Header) -> Nifti1Header:
+    """Return a fresh header with the scan's geometry, version and byte order."""
+    header = type(scan)(endianness=scan.endianness)
+    for field in GEOMETRY_FIELDS:
+        header[field] = scan[field]
+    header["datatype"], header["bitpix"] = INT16_CODE, 16
+    header["vox_offset"] = header.single_vox_offset
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["intent_code"] = LABEL_INTENT
+    header["descrip"] = b"segmentation"
+    return header
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "xb") as file:
+        if volume_suffix(path) == ".nii.gz":
+            with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, file, mtime=0) as stream:
+                stream.write(content)
+        else:
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _verify(partial: Path, path: Path, scan: Nifti1Header, voxels: np.ndarray) -> None:
+    with open_nifti(partial) as stream:
+        header = parse_header(stream, partial)
+        written = stored_voxels(stream, header, partial)
+    changed = [field for field in GEOMETRY_FIELDS if header[field].tobytes() != scan[field].tobytes()]
+    if changed or not np.array_equal(written, voxels):
+        raise OSError(f"{path}: reads back with other {', '.join(changed) or 'voxels'}; the file as written is wanted")

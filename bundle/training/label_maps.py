@@ -1,0 +1,113 @@
+"""Training label maps: read, oriented to RAS, cropped to the head, coded as tissue classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch import Tensor
+
+from bundle.labels import Label, mirrored_channels
+
+# Codes that are drawn with an intensity of their own and scored as the structure they lie in: white matter lesions,
+# choroid plexus (lateral and inferior horn), vessels, the fifth ventricle.
+PART_OF = {25: 2, 57: 41, 136: 4, 163: 43, 137: 5, 164: 44, 30: 2, 62: 41, 72: 4}
+CSF_CODE = 24
+FIRST_HEAD_CODE = 500
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """What each generation class (one per code in the label maps) stands for.
+
+    Attributes:
+        codes: FreeSurfer code of each class, ascending; class 0 is the background.
+        channels: network channel of each class, shape (classes,).
+        mirrored: channel of the structure on the other side, shape (channels,).
+        is_brain: whether a class is brain tissue or ventricle, shape (classes,).
+    """
+
+    codes: tuple[int, ...]
+    channels: Tensor
+    mirrored: Tensor
+    is_brain: Tensor
+
+    @classmethod
+    def from_codes(cls, codes: Sequence[int], table: Sequence[Label]) -> ClassTable:
+        """Build the table for the codes found in the label maps."""
+        channel_of = {label.code: label.channel for label in table}
+        ordered = tuple(sorted({0, *codes}))
+        return cls(
+            codes=ordered,
+            channels=torch.tensor([channel_of.get(PART_OF.get(code, code), 0) for code in ordered]),
+            mirrored=torch.tensor(mirrored_channels(list(table))),
+            is_brain=torch.tensor([0 < code < FIRST_HEAD_CODE and code != CSF_CODE for code in ordered]),
+        )
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One label map: generation classes (X, Y, Z) uint8 in RAS, spacing in mm, centre of the brain in voxels."""
+
+    classes: Tensor
+    spacing: Tensor
+    brain_centre: Tensor
+
+
+def _read_ras(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    image = nib.as_closest_canonical(nib.load(path))
+    return np.asarray(image.dataobj).astype(np.int16), np.array(image.header.get_zooms()[:3], dtype=np.float64)
+
+
+def _extent(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Return the first and last filled index along each axis."""
+    filled = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return [(int(indices[0]), int(indices[-1])) for indices in filled]
+
+
+def _crop_to_head(codes: np.ndarray, margin: int = 4) -> np.ndarray:
+    extent = _extent(codes > 0)
+    return codes[tuple(slice(max(low - margin, 0), high + margin + 1) for low, high in extent)]
+
+
+def load_label_maps(folder: str | Path, table: Sequence[Label]) -> tuple[list[LabelMap], ClassTable]:
+    """Read every NIfTI label map of a folder, in the order of their names.
+
+    Args:
+        folder: holds label maps with FreeSurfer codes; codes from 500 on are head tissues outside the brain.
+        table: the structures that the network tells apart.
+
+    Raises:
+        FileNotFoundError: when the folder holds no label map.
+    """
+    paths = sorted(Path(folder).glob("*.nii.gz")) + sorted(Path(folder).glob("*.nii"))
+    if not paths:
+        raise FileNotFoundError(f"{folder}: no label map found; a folder with NIfTI label maps is wanted (dataset_dir).")
+    volumes = [_read_ras(path) for path in paths]
+    found = {int(code) for codes, _ in volumes for code in np.flatnonzero(np.bincount(codes.ravel()))}
+    class_table = ClassTable.from_codes(sorted(found), table)
+    class_of = np.zeros(max(class_table.codes) + 1, dtype=np.uint8)
+    class_of[list(class_table.codes)] = np.arange(len(class_table.codes), dtype=np.uint8)
+
+    maps = []
+    for codes, spacing in volumes:
+        classes = class_of[np.ascontiguousarray(_crop_to_head(codes))]
+        extent = _extent(class_table.is_brain.numpy()[classes])
+        centre = torch.tensor([(low + high) / 2 for low, high in extent])
+        maps.append(LabelMap(torch.from_numpy(classes), torch.from_numpy(spacing).float(), centre))
+    return maps, class_table
+
+
+def class_weights(maps: Sequence[LabelMap], class_table: ClassTable) -> Tensor:
+    """Return the inverse square root of each channel's frequency inside the head, mean 1, shape (channels,)."""
+    counts = torch.zeros(len(class_table.mirrored))
+    for label_map in maps:
+        per_class = torch.bincount(label_map.classes.flatten(), minlength=len(class_table.codes)).float()
+        counts.index_add_(0, class_table.channels, per_class)
+    counts = (counts + counts[class_table.mirrored]) / 2  # flips make both sides equally frequent
+    weights = counts.clamp(min=1).rsqrt()
+    return weights / weights.mean()

@@ -1,0 +1,91 @@
+"""Validation data: real scans with labels where they are given, synthetic ones that training never sees otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch.utils.data import Dataset
+
+from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.training.dataset import SyntheticBrainDataset
+
+IMAGE_SUFFIX, LABEL_SUFFIX = "_T1.nii.gz", "_labels.nii.gz"
+FIRST_VALIDATION_INDEX = 10**9
+
+
+def find_pairs(dataset_dir: str | Path) -> list[dict[str, str]]:
+    """Pair ``NAME_T1.nii.gz`` with ``NAME_labels.nii.gz`` in a folder.
+
+    Raises:
+        FileNotFoundError: when there is no image, or an image has no labels.
+    """
+    images = sorted(Path(dataset_dir).glob(f"*{IMAGE_SUFFIX}"))
+    if not images:
+        raise FileNotFoundError(f"{dataset_dir}: no *{IMAGE_SUFFIX} found; pairs with *{LABEL_SUFFIX} are wanted.")
+    pairs = [{"image": str(path), "label": str(path).replace(IMAGE_SUFFIX, LABEL_SUFFIX)} for path in images]
+    for pair in pairs:
+        if not Path(pair["label"]).is_file():
+            raise FileNotFoundError(f"{pair['label']}: not found; every image needs its labels.")
+    return pairs
+
+
+class CodesToChannelsd(MapTransform):
+    """Turn FreeSurfer codes into network channels; a code without a channel becomes background.
+
+    Args:
+        keys: items to convert.
+        labels: label table.
+    """
+
+    def __init__(self, keys: KeysCollection, labels: str | Path = DEFAULT_TABLE) -> None:
+        super().__init__(keys)
+        table = read_labels(labels)
+        self.lookup = torch.zeros(max(label.code for label in table) + 1, dtype=torch.uint8)
+        for label in table:
+            self.lookup[label.code] = label.channel
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Convert label maps of any shape."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            codes = result[key].long()
+            known = (codes >= 0) & (codes < len(self.lookup))
+            result[key] = self.lookup[torch.where(known, codes, 0)]
+        return result
+
+
+class ValidationDataset(Dataset):
+    """Real pairs of ``dataset_dir``, or synthetic samples with indices that training does not reach.
+
+    Args:
+        dataset_dir: folder with real pairs, see ``find_pairs``; ``None`` for synthetic samples.
+        transform: turns a pair of paths into ``image`` and ``label``.
+        synthetic: source of the synthetic samples.
+        length: number of synthetic samples.
+    """
+
+    def __init__(
+        self,
+        dataset_dir: str | Path | None,
+        transform: Callable[[dict[str, str]], dict[str, Any]],
+        synthetic: SyntheticBrainDataset,
+        length: int,
+    ) -> None:
+        self.pairs = find_pairs(dataset_dir) if dataset_dir is not None else None
+        self.transform = transform
+        self.synthetic = synthetic
+        self.length = length if self.pairs is None else len(self.pairs)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return ``image`` (1, X, Y, Z) and ``label`` (1, X, Y, Z) channels."""
+        if self.pairs is None:
+            return self.synthetic[FIRST_VALIDATION_INDEX + index]
+        return self.transform(self.pairs[index])

@@ -1,0 +1,102 @@
+"""Which scans a folder or a datalist stands for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bundle.io import InputError, datalist_items, find_volumes
+
+
+def touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_volumes_are_listed_sorted_without_outputs_and_hidden_files(tmp_path):
+    touch(
+        tmp_path, "b.nii.gz", "a.nii", "c.NII.GZ", "a_seg.nii.gz", ".d.nii.gz", "._b.nii.gz", "notes.txt", "e.nii.bz2"
+    )
+    touch(tmp_path / "f.nii", "inside.nii.gz")
+    assert find_volumes(tmp_path) == [str(tmp_path / name) for name in ("a.nii", "b.nii.gz", "c.NII.GZ")]
+
+
+def test_missing_folder_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: no such folder; .* wanted$"):
+        find_volumes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("names", [[], ["notes.txt"], ["a_seg.nii.gz"]])
+def test_folder_without_scans_is_an_input_error(tmp_path, names):
+    touch(tmp_path, *names)
+    with pytest.raises(InputError, match=f"^{tmp_path}: found no scan; .* wanted$"):
+        find_volumes(tmp_path)
+    with pytest.raises(InputError, match="found no scan"):
+        datalist_items(None, tmp_path)
+
+
+def test_no_datalist_means_the_folder(tmp_path):
+    touch(tmp_path, "b.nii.gz", "a.nii")
+    assert datalist_items(None, tmp_path) == [{"image": str(tmp_path / "a.nii")}, {"image": str(tmp_path / "b.nii.gz")}]
+
+
+def test_relative_entries_are_looked_up_here_then_in_the_dataset(tmp_path, monkeypatch):
+    here, dataset = tmp_path / "here", tmp_path / "dataset"
+    touch(here, "both.nii.gz", "here.nii.gz")
+    touch(dataset, "both.nii.gz", "there.nii.gz")
+    monkeypatch.chdir(here)
+    items = datalist_items(["both.nii.gz", Path("here.nii.gz"), "there.nii.gz", "none.nii.gz"], dataset)
+    wanted = ["both.nii.gz", "here.nii.gz", str(dataset / "there.nii.gz"), "none.nii.gz"]
+    assert [item["image"] for item in items] == wanted
+
+
+def test_absolute_entries_stay_as_they_are(tmp_path):
+    touch(tmp_path / "a", "scan.nii.gz")
+    path = str(tmp_path / "a" / "scan.nii.gz")
+    assert datalist_items([path], tmp_path / "missing") == [{"image": path}]
+
+
+@pytest.mark.parametrize("entry", ["scan.nii.gz", Path("scan.nii.gz")])
+def test_single_path_is_a_list_of_one(tmp_path, entry):
+    assert datalist_items(entry, tmp_path) == [{"image": "scan.nii.gz"}]
+
+
+def test_items_pass_through(tmp_path):
+    items = [{"image": "a.nii.gz", "label": "b.nii.gz"}, {"image": Path("c.nii.gz")}]
+    assert datalist_items(items, tmp_path) == items
+
+
+def test_item_without_an_image_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"^datalist: found an item with the keys \['label'\]; an image is wanted$"):
+        datalist_items([{"label": "a.nii.gz"}], tmp_path)
+
+
+def test_empty_datalist_is_an_input_error(tmp_path):
+    touch(tmp_path, "a.nii.gz")
+    with pytest.raises(InputError, match=r"^datalist: found no entry; .* wanted$"):
+        datalist_items([], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("a/scan.nii.gz", "b/scan.nii.gz"),
+        ("scan.nii", "scan.nii.gz"),
+        ("scan.nii.gz", "scan.nii.gz"),
+        ({"image": "a/scan.nii.gz"}, "scan.nii"),
+    ],
+)
+def test_two_scans_with_one_output_name_are_refused_naming_both(tmp_path, first, second):
+    path = first["image"] if isinstance(first, dict) else first
+    with pytest.raises(InputError) as caught:
+        datalist_items(["other.nii.gz", first, second], tmp_path)
+    assert str(caught.value) == f"{second}: found the name scan in {path} too; one output for each scan is wanted"
+
+
+def test_two_forms_of_one_scan_in_a_folder_are_refused(tmp_path):
+    touch(tmp_path, "scan.nii", "scan.nii.gz")
+    with pytest.raises(InputError, match=f"scan.nii.gz: found the name scan in {tmp_path}{os.sep}scan.nii too"):
+        datalist_items(None, tmp_path)
