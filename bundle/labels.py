@@ -33,7 +33,10 @@ def read_labels(path: str | Path = DEFAULT_TABLE) -> list[Label]:
     with open(path, encoding="utf-8", newline="") as file:
         labels = [
             Label(
-                int(row["channel"]), int(row["code"]), row["name"], (int(row["red"]), int(row["green"]), int(row["blue"]))
+                int(row["channel"]),
+                int(row["code"]),
+                row["name"],
+                (int(row["red"]), int(row["green"]), int(row["blue"])),
             )
             for row in csv.DictReader(file, delimiter="\t")
         ]
@@ -52,5 +55,7 @@ def channel_codes(labels: list[Label]) -> np.ndarray:
 def mirrored_channels(labels: list[Label]) -> list[int]:
     """Return for each channel the channel of the structure on the other side (itself on the midline)."""
     by_name = {label.name: label.channel for label in labels}
-    swapped = [label.name.replace("Left-", "Right-").replace("Right-", "Left-", "Right-" in label.name) for label in labels]
-    return [by_name.get(name, label.channel) for name, label in zip(swapped, labels)]
+    swapped = [
+        label.name.replace("Left-", "Right-").replace("Right-", "Left-", "Right-" in label.name) for label in labels
+    ]
+    return [by_name.get(name, label.channel) for name, label in zip(swapped, labels, strict=True)]

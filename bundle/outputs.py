@@ -77,7 +77,7 @@ def save_outputs(
         write_label_map(labels, source, unfinished.label_map)
         write_volumes(structure_volumes(labels, volume.affine, table), unfinished.volumes)
         draw_qc(volume.data, labels, volume.affine, table, unfinished.picture, title=Path(source).name)
-        for written, final in zip(astuple(unfinished), astuple(paths)):
+        for written, final in zip(astuple(unfinished), astuple(paths), strict=True):
             os.replace(written, final)
     return paths
 

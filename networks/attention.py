@@ -8,7 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.position import apply_rotary
-from networks.qkv_layout import SEPARATE_NAMES, to_layout
+from networks.qkv_layout import to_layout
+
+
+@torch.no_grad()
+def third_of(fused: nn.Linear, index: int) -> nn.Linear:
+    """Return the linear that computes one third of the outputs of ``fused``, drawing no random number."""
+    part = nn.utils.skip_init(nn.Linear, fused.in_features, fused.out_features // 3, bias=fused.bias is not None)
+    for target, source in zip(part.parameters(), fused.parameters(), strict=True):
+        target.copy_(source.chunk(3, dim=0)[index])
+    return part
 
 
 class SABlock(nn.Module):
@@ -80,7 +89,9 @@ class SABlock(nn.Module):
         if causal and sequence_length is None:
             raise ValueError("causal attention needs sequence_length, got None.")
         if rel_pos_embedding is not None:
-            raise ValueError(f"rel_pos_embedding must be None, got {rel_pos_embedding!r}: pass rotary tables to forward.")
+            raise ValueError(
+                f"rel_pos_embedding must be None, got {rel_pos_embedding!r}: pass rotary tables to forward."
+            )
 
         self.num_heads = num_heads
         self.dim_head = dim_head or hidden_size // num_heads
@@ -96,25 +107,17 @@ class SABlock(nn.Module):
         self.use_combined_linear = use_combined_linear
         self.use_flash_attention = use_flash_attention
 
-        self._make_projections(qkv_bias)
-        self.out_proj = nn.Linear(self.inner_dim, self.hidden_input_size) if include_fc else nn.Identity()
+        # The fused linear is always drawn, and cut up when separate ones are wanted: same seed, same weights.
+        fused = nn.Linear(self.hidden_input_size, 3 * self.inner_dim, bias=qkv_bias)
+        self.qkv: nn.Module = fused if use_combined_linear else nn.Identity()
+        self.to_q: nn.Module = nn.Identity() if use_combined_linear else third_of(fused, 0)
+        self.to_k: nn.Module = nn.Identity() if use_combined_linear else third_of(fused, 1)
+        self.to_v: nn.Module = nn.Identity() if use_combined_linear else third_of(fused, 2)
+        self.out_proj: nn.Module = nn.Linear(self.inner_dim, self.hidden_input_size) if include_fc else nn.Identity()
         self.drop_output = nn.Dropout(dropout_rate)
         self.drop_weights = nn.Dropout(dropout_rate)
         self.att_mat = torch.Tensor()
         self._register_load_state_dict_pre_hook(self._convert_layout)
-
-    def _make_projections(self, bias: bool) -> None:
-        # The fused linear is always drawn, and cut up when separate ones are wanted: same seed, same weights.
-        fused = nn.Linear(self.hidden_input_size, 3 * self.inner_dim, bias=bias)
-        self.qkv = fused if self.use_combined_linear else nn.Identity()
-        for index, name in enumerate(SEPARATE_NAMES):
-            part: nn.Module = nn.Identity()
-            if not self.use_combined_linear:
-                part = nn.utils.skip_init(nn.Linear, self.hidden_input_size, self.inner_dim, bias=bias)
-                with torch.no_grad():
-                    for target, source in zip(part.parameters(), fused.parameters()):
-                        target.copy_(source.chunk(3, dim=0)[index])
-            self.add_module(name, part)
 
     def _convert_layout(self, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
         to_layout(state_dict, prefix, self.use_combined_linear)
@@ -126,12 +129,12 @@ class SABlock(nn.Module):
         """Draw all linears anew from a normal distribution cut at two standard deviations, biases zero."""
         fused = torch.empty(3 * self.inner_dim, self.hidden_input_size)
         nn.init.trunc_normal_(fused, std=std, a=-2 * std, b=2 * std)
-        linears = [self.qkv] if self.use_combined_linear else [self.to_q, self.to_k, self.to_v]
-        for linear, weight in zip(linears, fused.chunk(len(linears), dim=0)):
+        projections = [part for part in (self.qkv, self.to_q, self.to_k, self.to_v) if isinstance(part, nn.Linear)]
+        for linear, weight in zip(projections, fused.chunk(len(projections), dim=0), strict=True):
             linear.weight.copy_(weight)
             if linear.bias is not None:
                 linear.bias.zero_()
-        if self.include_fc:
+        if isinstance(self.out_proj, nn.Linear):
             nn.init.trunc_normal_(self.out_proj.weight, std=std, a=-2 * std, b=2 * std)
             nn.init.zeros_(self.out_proj.bias)
 

@@ -37,6 +37,8 @@ class AxialRotary(nn.Module):
         base: ratio of the fastest to the slowest angular frequency.
     """
 
+    frequencies: Tensor
+
     def __init__(self, dim_head: int, base: float = 100.0) -> None:
         super().__init__()
         pairs = dim_head // 6

@@ -26,7 +26,9 @@ def _split(state_dict: dict[str, Tensor], prefix: str) -> None:
         key = f"{prefix}qkv.{kind}"
         if key in state_dict:
             chunks = state_dict.pop(key).chunk(3, dim=0)
-            state_dict.update({f"{prefix}{name}.{kind}": chunk for name, chunk in zip(SEPARATE_NAMES, chunks)})
+            state_dict.update(
+                {f"{prefix}{name}.{kind}": chunk for name, chunk in zip(SEPARATE_NAMES, chunks, strict=True)}
+            )
 
 
 def to_layout(state_dict: dict[str, Tensor], prefix: str, combined: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -97,7 +96,7 @@ class TransformerUNet(nn.Module):
 
         self.position = PositionGrid(hidden_size, (position_grid[0], position_grid[1], position_grid[2]))
         self.rotary = AxialRotary(hidden_size // num_heads)
-        self.blocks = nn.ModuleList(
+        blocks = [
             TransformerBlock(
                 hidden_size,
                 mlp_dim,
@@ -108,15 +107,16 @@ class TransformerUNet(nn.Module):
                 use_flash_attention=use_flash_attention,
             )
             for _ in range(num_layers)
-        )
+        ]
+        for block in blocks:
+            block.init_weights(std=0.02)
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(hidden_size)
 
         self.up4 = UpBlock(hidden_size, quarter)
         self.up2 = UpBlock(quarter, half)
         self.up1 = UpBlock(half, full)
         self.head = nn.Conv3d(full, out_channels, 1)
-        for block in self.blocks:
-            block.init_weights(std=0.02)
 
     def _transform(self, x: Tensor) -> Tensor:
         """Run the blocks on a token grid, shape (B, C, D, H, W) -> (B, C, D, H, W)."""

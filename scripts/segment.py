@@ -53,9 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
     overrides = {"output_dir": options.output_dir, "overwrite": options.overwrite}
     overrides |= {"assume_affine": options.assume_affine, "bundle_root": str(CONFIG.parents[1])}
-    overrides |= {
-        name: value for name in ("device", "checkpoint") if (value := getattr(options, name)) is not None
-    }
+    overrides |= {name: value for name in ("device", "checkpoint") if (value := getattr(options, name)) is not None}
     paths = expand(options.inputs)
     segmenter = Segmenter(options.config, **overrides)
     failed = 0
@@ -84,8 +82,10 @@ def show_warning(message: Warning | str, *_: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
+    from bundle.io import GeometryWarning
+
     warnings.simplefilter("ignore")
-    warnings.filterwarnings("default", module=r"bundle\..*")
+    warnings.simplefilter("always", GeometryWarning)
     warnings.showwarning = show_warning
     try:
         return 1 if run(options) else 0

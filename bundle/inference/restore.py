@@ -40,10 +40,10 @@ def _labelled_box(classes: Tensor, to_scan: np.ndarray, shape: Sequence[int]) ->
     if not len(filled):
         return None
     low, high = filled.amin(0).tolist(), filled.amax(0).tolist()
-    corners = np.array(list(product(*((a - 1, b + 1) for a, b in zip(low, high)))))
+    corners = np.array(list(product(*((a - 1, b + 1) for a, b in zip(low, high, strict=True)))))
     corners = corners @ to_scan[:3, :3].T + to_scan[:3, 3]
     first, last = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
-    return [(max(a, 0), min(b + 1, n)) for a, b, n in zip(first.tolist(), last.tolist(), shape)]
+    return [(max(a, 0), min(b + 1, n)) for a, b, n in zip(first.tolist(), last.tolist(), shape, strict=True)]
 
 
 def _positions(to_grid: np.ndarray, box: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
@@ -78,7 +78,11 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
 
 
 def restore_labels(
-    logits: Tensor, affine: np.ndarray, scan_affine: np.ndarray, scan_shape: Sequence[int], slab_voxels: int = SLAB_VOXELS
+    logits: Tensor,
+    affine: np.ndarray,
+    scan_affine: np.ndarray,
+    scan_shape: Sequence[int],
+    slab_voxels: int = SLAB_VOXELS,
 ) -> Tensor:
     """Resample class probabilities to the scan and take the largest, slab by slab.
 

@@ -28,11 +28,14 @@ def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{checkpoint}: cannot be read as a state dict ({str(error).splitlines()[0]}).") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{checkpoint}: cannot be read as a state dict ({reason}).") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{checkpoint}: holds no state dict; a mapping of names to tensors is wanted.")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"{checkpoint}: belongs to another network ({' '.join(str(error).split())[:300]}).") from error
+        raise WeightsError(
+            f"{checkpoint}: belongs to another network ({' '.join(str(error).split())[:300]})."
+        ) from error
     return network.eval()

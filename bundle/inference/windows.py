@@ -18,18 +18,19 @@ class WindowInferer(SlidingWindowInferer):
     Args:
         roi_size: largest window in voxels.
         overlap: share of a window that the next one covers.
-        args, kwargs: as ``monai.inferers.SlidingWindowInferer``.
+        mode: ``"gaussian"`` or ``"constant"`` weights where windows overlap.
+        kwargs: as ``monai.inferers.SlidingWindowInferer``.
     """
 
-    def __init__(self, roi_size: Sequence[int], *args: Any, overlap: float = 0.5, **kwargs: Any) -> None:
-        super().__init__(roi_size, *args, overlap=overlap, mode=kwargs.pop("mode", "gaussian"), **kwargs)
+    def __init__(self, roi_size: Sequence[int], overlap: float = 0.25, mode: str = "gaussian", **kwargs: Any) -> None:
+        super().__init__(roi_size, overlap=overlap, mode=mode, **kwargs)
         self.largest_roi = tuple(roi_size)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
         image = inputs.as_subclass(torch.Tensor)
         size = image.shape[2:]
-        if all(length <= largest for length, largest in zip(size, self.largest_roi)):
+        if all(length <= largest for length, largest in zip(size, self.largest_roi, strict=True)):
             return network(image, *args, **kwargs)
-        self.roi_size = tuple(min(length, largest) for length, largest in zip(size, self.largest_roi))
+        self.roi_size = tuple(min(length, largest) for length, largest in zip(size, self.largest_roi, strict=True))
         return super().__call__(image, network, *args, **kwargs)

@@ -1,8 +1,12 @@
-"""The one error that unusable input raises."""
+"""The one error that unusable input raises, and the warning for input that is used all the same."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+
+class GeometryWarning(UserWarning):
+    """A file that is used although its header contradicts itself a little; one line that names the file."""
 
 
 class InputError(ValueError):

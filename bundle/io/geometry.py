@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 
-from bundle.io.errors import InputError
+from bundle.io.errors import GeometryWarning, InputError
 
 MIN_SPACING = 0.05
 """mm; finer voxels are microscopy."""
@@ -99,7 +99,7 @@ def _check_pixdim(header: Nifti1Header, affine: np.ndarray, path: Path) -> None:
     if not error <= MAX_PIXDIM_ERROR:
         raise InputError(path, found, f"at most {MAX_PIXDIM_ERROR:.0%} of difference is wanted")
     if error > PIXDIM_ROUNDING:
-        warnings.warn(f"{path}: {found}; the affine is used", stacklevel=4)
+        warnings.warn(f"{path}: {found}; the affine is used", GeometryWarning, stacklevel=4)
 
 
 def _column_norms(affine: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ class SyntheticBrainDataset(Dataset):
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         label_map = self.maps[int(torch.randint(len(self.maps), (), generator=rng))]
         low, high = self.eighths
-        x, y, z = (8 * int(torch.randint(a, b + 1, (), generator=rng)) for a, b in zip(low, high))
+        x, y, z = (8 * int(torch.randint(a, b + 1, (), generator=rng)) for a, b in zip(low, high, strict=True))
         image, label = self.synthesise(label_map, (x, y, z), self.spacing, rng)
         return {"image": self._normalise(image), "label": label}
 

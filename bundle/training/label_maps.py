@@ -86,7 +86,9 @@ def load_label_maps(folder: str | Path, table: Sequence[Label]) -> tuple[list[La
     """
     paths = sorted(Path(folder).glob("*.nii.gz")) + sorted(Path(folder).glob("*.nii"))
     if not paths:
-        raise FileNotFoundError(f"{folder}: no label map found; a folder with NIfTI label maps is wanted (dataset_dir).")
+        raise FileNotFoundError(
+            f"{folder}: no label map found; a folder with NIfTI label maps is wanted (dataset_dir)."
+        )
     volumes = [_read_ras(path) for path in paths]
     found = {int(code) for codes, _ in volumes for code in np.flatnonzero(np.bincount(codes.ravel()))}
     class_table = ClassTable.from_codes(sorted(found), table)

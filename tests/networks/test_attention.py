@@ -124,7 +124,9 @@ def test_same_seed_gives_same_weights_in_both_layouts(qkv_bias):
     for block in (fused, separate):
         torch.manual_seed(5)
         block.init_weights(0.02)
-    assert all(torch.equal(separate_qkv(fused.state_dict())[key], value) for key, value in separate.state_dict().items())
+    assert all(
+        torch.equal(separate_qkv(fused.state_dict())[key], value) for key, value in separate.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize(("source", "target"), list(product((True, False), (True, False))))

@@ -18,7 +18,7 @@ def test_grid_at_its_own_size_is_itself():
 def test_grid_resamples_trilinearly():
     grid = PositionGrid(1, (4, 5, 3))
     size = (7, 9, 8)
-    centres = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, (4, 5, 3))]
+    centres = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(size, (4, 5, 3), strict=True)]
     expected = map_coordinates(
         grid.grid.detach().numpy()[0, 0], np.meshgrid(*centres, indexing="ij"), order=1, mode="nearest"
     )

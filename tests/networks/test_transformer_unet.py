@@ -70,7 +70,7 @@ def test_scripted_network_agrees_on_two_sizes(combined, flash):
 
 def test_exports_with_dynamic_sizes():
     network = make_network()
-    dims = {axis: torch.export.Dim.AUTO for axis in (2, 3, 4)}
+    dims = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
     program = torch.export.export(network, (make_image(24, 32, 40),), dynamic_shapes=({0: None, 1: None, **dims},))
     image = make_image(32, 16, 48)
     torch.testing.assert_close(program.module()(image), network(image), atol=1e-5, rtol=0)

@@ -1,0 +1,1 @@
+"""Programs that measure this bundle beside its peers."""
