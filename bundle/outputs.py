@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from bundle.io import output_path, read_volume, write_label_map
+from bundle.io import GeometryWarning, output_path, read_volume, write_label_map
 from bundle.labels import DEFAULT_TABLE, Label, read_labels
 from bundle.report import draw_qc, structure_volumes, write_volumes
 
@@ -69,7 +70,9 @@ def save_outputs(
     paths = OutputPaths.of(source, output_dir)
     if not overwrite:
         paths.refuse_existing()
-    volume = read_volume(source, assume_affine=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GeometryWarning)  # given when the scan was read for segmentation
+        volume = read_volume(source, assume_affine=True)
     paths.label_map.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".unfinished-") as folder:
         unfinished = OutputPaths.of(source, folder)

@@ -30,8 +30,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def one_line(error: BaseException, path: str) -> str:
-    """Return the reason that a user can act on: that of the error which MONAI wrapped."""
-    while error.__cause__ is not None and not isinstance(error, OSError):
+    """Return the reason that a user can act on, without the ``RuntimeError`` that MONAI puts around it."""
+    while type(error) is RuntimeError and error.__cause__ is not None:
         error = error.__cause__
     message = " ".join(str(error).split()) or type(error).__name__
     return message if str(path) in message else f"{path}: {message}"

@@ -1,0 +1,136 @@
+"""configs/inference.json, run by MONAI: properties, overrides, outputs and geometry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monai.bundle import create_workflow, verify_metadata, verify_net_in_out
+
+from bundle.labels import read_labels
+from bundle.outputs import OutputPaths
+from bundle.segmenter import Segmenter
+from tests.conftest import ROOT, SHARED_DATA
+from tests.geometries import make_geometries
+
+CODES = {label.code for label in read_labels()}
+GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z", "pixdim", "qoffset_x")
+COARSE = [3.0, 3.0, 3.0]  # mm; enough to tell structures and sides, and fast
+
+
+@pytest.fixture(autouse=True)
+def _from_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def assert_belongs_to(label_path, scan_path):
+    labels, scan = nib.load(label_path), nib.load(scan_path)
+    assert labels.shape == scan.shape
+    assert labels.get_data_dtype() == np.int16
+    np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-6)
+    for field in GEOMETRY_FIELDS:
+        np.testing.assert_array_equal(labels.header[field], scan.header[field], err_msg=field)
+    found = set(np.unique(np.asarray(labels.dataobj)).tolist())
+    assert found <= CODES
+    assert {0, 2, 3, 41, 42} <= found
+
+
+def test_all_inference_properties_exist():
+    workflow = create_workflow(config_file="configs/inference.json", workflow_type="infer", datalist=["a.nii.gz"])
+    assert workflow.check_properties() == []
+
+
+def test_metadata_matches_the_published_schema():
+    schema = SHARED_DATA / "meta_schema_20240725.json"
+    if not schema.is_file():
+        pytest.skip("the schema file is not here and tests use no network")
+    verify_metadata(meta_file="configs/metadata.json", filepath=str(schema))
+
+
+def test_metadata_at_the_top_is_the_same_file():
+    assert json.loads((ROOT / "metadata.json").read_text()) == json.loads((ROOT / "configs/metadata.json").read_text())
+    channels = json.loads((ROOT / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert channels == {str(label.channel): label.name for label in read_labels()}
+
+
+def test_network_keeps_its_declared_input_and_output():
+    verify_net_in_out(
+        net_id="network_def", meta_file="configs/metadata.json", config_file="configs/inference.json", device="cpu", n=3
+    )
+
+
+def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
+    second = tmp_path / "b.nii"
+    nib.load(small_scan).to_filename(second)
+    arguments = ["--datalist", [str(small_scan), str(second)], "--output_dir", tmp_path / "out", "--pixdim", COARSE]
+    done = run_module("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
+    assert done.returncode == 0, done.stderr
+    for scan, stem in ((small_scan, "small"), (second, "b")):
+        folder = tmp_path / "out" / stem
+        assert sorted(path.name for path in folder.iterdir()) == [
+            f"{stem}_qc.png", f"{stem}_seg.nii.gz", f"{stem}_volumes.tsv",
+        ]  # fmt: skip
+        assert_belongs_to(folder / f"{stem}_seg.nii.gz", scan)
+    again = run_module("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
+    assert again.returncode != 0
+    assert "small_seg.nii.gz: exists already" in again.stderr
+
+
+def test_dataset_dir_alone_with_overridden_inferer_and_dataloader(run_module, small_scan, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(small_scan, tmp_path / "in" / "c.nii.gz")
+    (tmp_path / "in" / "notes.txt").write_text("no scan")
+    done = run_module(
+        "monai.bundle", "run", "--config_file", "configs/inference.json", "--dataset_dir", tmp_path / "in",
+        "--output_dir", tmp_path / "out", "--pixdim", COARSE, "--device", "$torch.device('cpu')",
+        "--inferer", {"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48], "overlap": 0.5},
+        "--dataloader#num_workers", 1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert_belongs_to(tmp_path / "out" / "c" / "c_seg.nii.gz", small_scan)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c"]
+
+
+@pytest.fixture(scope="module")
+def geometries(small_scan, tmp_path_factory):
+    scan = nib.load(small_scan)
+    folder = tmp_path_factory.mktemp("geometries")
+    return make_geometries(folder, scan.get_fdata(dtype=np.float32), scan.affine)
+
+
+@pytest.mark.filterwarnings("ignore::bundle.io.GeometryWarning")
+def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
+    segmenter = Segmenter(output_dir=str(tmp_path), pixdim=COARSE)
+    assert len(geometries) == 6
+    centres = {}
+    for name, scan in geometries.items():
+        labels = segmenter.segment(scan).label_map
+        assert_belongs_to(labels, scan)
+        image = nib.load(labels)
+        data = np.asarray(image.dataobj)
+        centres[name] = {
+            code: nib.affines.apply_affine(image.affine, np.argwhere(data == code)).mean(0)
+            for code in (2, 41, 16, 8, 47)
+        }
+    for name, found in centres.items():
+        for code, centre in found.items():
+            distance = np.linalg.norm(centre - centres["ras"][code])
+            assert distance < 4, f"structure {code} moved by {distance:.1f} mm in {name}"
+        assert found[2][0] < -10 < 10 < found[41][0], f"left and right are mixed in {name}"
+
+
+def test_same_scan_gives_the_same_bytes(small_scan, tmp_path):
+    outputs = [Segmenter(output_dir=str(tmp_path / run), pixdim=COARSE).segment(small_scan) for run in "ab"]
+    for first, second in zip(*(vars(paths).values() for paths in outputs), strict=True):
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch):
+    monkeypatch.setattr("bundle.outputs.draw_qc", lambda *_, **__: 1 / 0)
+    with pytest.raises(RuntimeError):
+        Segmenter(output_dir=str(tmp_path), pixdim=COARSE).segment(small_scan)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not OutputPaths.of(small_scan, tmp_path).label_map.exists()

@@ -1,0 +1,59 @@
+"""Data and paths shared by the tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.sample_volume import write_sample_volume
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def validation_dir() -> Path:
+    """The real scans with manual labels, which a user does not have."""
+    folder = SHARED_DATA / "brain_t1_validation"
+    if not folder.is_dir():
+        pytest.skip("the validation scans are not here; docs/data_license.txt says where they come from")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory) -> Path:
+    """nilearn's MNI152 T1 at 1 mm."""
+    path = tmp_path_factory.mktemp("sample") / "mni152_t1.nii.gz"
+    write_sample_volume(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_scan(sample, tmp_path_factory) -> Path:
+    """The MNI152 T1 averaged over blocks of 3 mm: a whole brain in 63 x 75 x 63 voxels."""
+    image = nib.load(sample)
+    data = image.get_fdata(dtype=np.float32)[:189, :225, :189]
+    blocks = data.reshape(63, 3, 75, 3, 63, 3).mean(axis=(1, 3, 5))
+    affine = image.affine @ np.diag([3, 3, 3, 1.0])
+    affine[:3, 3] += image.affine[:3, :3] @ [1, 1, 1]  # the centre of the first block
+    path = tmp_path_factory.mktemp("small") / "small.nii.gz"
+    small = nib.Nifti1Image(blocks, affine)
+    small.header.set_xyzt_units("mm", "sec")
+    small.to_filename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_module():
+    """Run ``python -m ...`` from the bundle's root and return the finished process."""
+
+    def run(*arguments: object, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
