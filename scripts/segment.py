@@ -7,6 +7,7 @@ NAME_qc.png. A scan that cannot be used is reported in one line, the others are 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -84,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     from bundle.io import GeometryWarning
 
+    logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", GeometryWarning)
     warnings.showwarning = show_warning

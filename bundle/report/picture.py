@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from bundle.labels import Label
+from bundle.report.page import FONT_SIZE, Page, text_width
 from bundle.report.volumes import count_voxels, voxel_volume, whole_file
 
 # Lengths are pixels of the PNG unless the name says mm.
@@ -23,20 +23,15 @@ FOOTER_HEIGHT = 30
 ROW_NAME_WIDTH = 34
 LEGEND_ROW_HEIGHT = 25
 SWATCH = 14
-FONT = "DejaVu Sans"  # comes with matplotlib, so the picture does not depend on the machine's fonts
 LETTER_FONT = "DejaVu Sans Mono"  # its I has serifs and is no bar
-FONT_SIZE = 13
 TITLE_SIZE = 18
 LETTER_INSET = 9
-DPI = 128  # a power of two: pixels / DPI * DPI is then exact
 
 MARGIN_MM = 15.0  # scan shown around the labelled region, so that tissue which was missed is seen
 FILL_ALPHA = 0.25
 WINDOW_PERCENTILES = (1.0, 99.0)
 SLICE_SPAN = (0.1, 0.9)  # of the labelled region: its very ends show little
 
-BACKGROUND = (16, 16, 18)
-TEXT_COLOUR = (0.88, 0.88, 0.88)
 SWATCH_EDGE = (110, 110, 110)
 FOOTNOTE = "Left is on the left (neurological convention). Positions in world coordinates."
 
@@ -55,35 +50,6 @@ class Plane:
 PLANES = (Plane("sagittal", 0, 1, 2), Plane("coronal", 1, 0, 2), Plane("axial", 2, 0, 1))
 AXIS_NAMES = ("x", "y", "z")
 AXIS_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
-
-
-@dataclass(frozen=True)
-class Text:
-    """A line of text at a point of the page, in pixels from the top left corner."""
-
-    x: float
-    y: float
-    content: str
-    size: float = FONT_SIZE
-    align: str = "center"
-    angle: float = 0.0
-    font: str = FONT
-
-
-class Page:
-    """An 8-bit RGB canvas, shape (height, width, 3), and the text that goes on top of it."""
-
-    def __init__(self, width: int, height: int) -> None:
-        self.canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
-        self.texts: list[Text] = []
-
-    def paint(self, left: int, top: int, pixels: np.ndarray) -> None:
-        """Put an RGB picture, shape (height, width, 3), on the canvas."""
-        self.canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-
-    def write(self, x: float, y: float, content: str, **style: Any) -> None:
-        """Add a line of text."""
-        self.texts.append(Text(x, y, content, **style))
 
 
 @dataclass(frozen=True)
@@ -157,7 +123,7 @@ def draw_qc(
     with whole_file(path, overwrite) as unfinished:
         present = [label for label in table[1:] if voxels[label.code]]
         scene = _scene(image, labels, np.asarray(affine, dtype=np.float64), table[0].code)
-        _save(_draw_page(scene, present, title), unfinished)
+        _draw_page(scene, present, title).save(unfinished)
 
 
 def _scene(image: np.ndarray, labels: np.ndarray, affine: np.ndarray, background: int) -> Scene:
@@ -197,7 +163,7 @@ def _draw_page(scene: Scene, present: list[Label], title: str) -> Page:
     height = HEADER_HEIGHT + sum(rows + CAPTION_HEIGHT + GAP for _, rows in sizes) + FOOTER_HEIGHT
     entries = _legend_entries(present)
     entries_per_column = (height - HEADER_HEIGHT - FOOTER_HEIGHT) // LEGEND_ROW_HEIGHT
-    name_width = max((_text_width(name, FONT_SIZE) for name, _ in entries), default=0.0)
+    name_width = max((text_width(name, FONT_SIZE) for name, _ in entries), default=0.0)
     entry_width = SWATCH + 4 * GAP + round(name_width)
     legend_left = ROW_NAME_WIDTH + COLUMNS * (CELL_WIDTH + GAP) + 2 * GAP
     page = Page(legend_left + -(-len(entries) // entries_per_column) * entry_width, height)
@@ -221,17 +187,9 @@ def _heading(title: str, found: bool) -> str:
     remark = "" if found else " (no structure found)"
     line = " ".join(title.split())
     shown, room = line, COLUMNS * CELL_WIDTH
-    while (width := _text_width(shown + remark, TITLE_SIZE)) > room:
+    while (width := text_width(shown + remark, TITLE_SIZE)) > room:
         shown = line[: int(len(shown) * room / width) - 1] + "…"
     return shown + remark
-
-
-def _text_width(content: str, size: float) -> float:
-    """Return the width of a text set in FONT, in pixels."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    return float(text_to_path.get_text_width_height_descent(content, FontProperties(family=FONT, size=size), False)[0])
 
 
 def _panel_size(scene: Scene, plane: Plane) -> tuple[int, int]:
@@ -336,39 +294,3 @@ def _swatch(colours: list[tuple[int, int, int]]) -> np.ndarray:
     for edge in (square[0], square[-1], square[:, 0], square[:, -1]):
         edge[:] = SWATCH_EDGE
     return square
-
-
-def _save(page: Page, path: Path) -> None:
-    """Set the page's text with matplotlib and write the PNG."""
-    # Here and not above: only a run that asks for a picture pays for loading matplotlib.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patheffects import withStroke
-    from PIL import Image
-
-    height, width, _ = page.canvas.shape
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="none")
-    halo = [withStroke(linewidth=2 * 72 / DPI, foreground="black")]
-    for text in page.texts:
-        figure.text(
-            text.x / width,
-            1 - text.y / height,
-            text.content,
-            family=text.font,
-            fontsize=text.size * 72 / DPI,
-            color=TEXT_COLOUR,
-            horizontalalignment=text.align,
-            verticalalignment="center_baseline",
-            rotation=text.angle,
-            parse_math=False,  # a file name may hold $
-            path_effects=halo,
-        )
-    # matplotlib sets the text only: its savefig follows the user's settings and resamples the picture.
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    text_layer = np.asarray(canvas.buffer_rgba())
-    ink = text_layer[:, :, 3] > 0
-    opacity = text_layer[ink][:, 3:] / 255
-    finished = page.canvas.copy()
-    finished[ink] = np.round(page.canvas[ink] * (1 - opacity) + text_layer[ink][:, :3] * opacity)
-    Image.fromarray(finished).save(path, format="PNG")
