@@ -84,4 +84,4 @@ def text_width(content: str, size: float) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    return float(text_to_path.gettext_width_height_descent(content, FontProperties(family=FONT, size=size), False)[0])
+    return float(text_to_path.get_text_width_height_descent(content, FontProperties(family=FONT, size=size), False)[0])
