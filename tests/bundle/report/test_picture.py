@@ -9,6 +9,7 @@ from PIL import Image
 from bundle.labels import Label, read_labels
 from bundle.report import draw_qc
 from bundle.report import picture as layout
+from bundle.report.page import BACKGROUND, TEXT_COLOUR
 
 LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (255, 0, 0), (0, 0, 255), (0, 200, 0)
 TABLE = [
@@ -225,7 +226,7 @@ def test_legend_of_the_shipped_table_fits_the_page(tmp_path):
     legend = page[:, LEGEND_LEFT:]
     assert all(outline_box(legend, label.colour) is not None for label in table[1:])
     margin = legend[:, -layout.GAP // 2 :]
-    assert (margin == layout.BACKGROUND).all(), "the longest name is cut off"
+    assert (margin == BACKGROUND).all(), "the longest name is cut off"
 
 
 def test_empty_label_map_shows_the_whole_volume_and_says_so(tmp_path):
@@ -246,9 +247,9 @@ def test_long_or_odd_title_stays_on_the_page(tmp_path):
     page = drawn(tmp_path, *blocks(), TABLE, title="a_$b$_\n" + "W" * 500)
     heading = page[: layout.HEADER_HEIGHT]
     # The text's own grey is its brightest, and the black halo around it its darkest.
-    assert heading.max() == round(255 * layout.TEXT_COLOUR[0])
+    assert heading.max() == round(255 * TEXT_COLOUR[0])
     assert heading.min() == 0
-    assert (heading[:, -layout.GAP :] == layout.BACKGROUND).all()
+    assert (heading[:, -layout.GAP :] == BACKGROUND).all()
 
 
 def test_structure_that_fills_the_volume_ends_at_its_border(tmp_path):
