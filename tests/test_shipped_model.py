@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.anatomy import score_mni152, score_scans
-from bundle.inference import load_weights
+from benchmarks.flags import compare_forms
 from bundle.segmenter import Segmenter
 from networks import TransformerUNet
 from tests.conftest import ROOT
@@ -46,17 +45,12 @@ def test_weights_are_a_plain_state_dict_that_loads_strictly():
 
 
 @pytest.mark.slow
-def test_flags_leave_logits_and_labels_alone(prepared):
-    segmenter, data = prepared
-    expected = segmenter.logits(data)
-    expected_labels = segmenter.postprocessing.transforms[0]({**data, "pred": expected})["pred"]
-    for combined, flash in product((True, False), repeat=2):
-        network = load_weights(TransformerUNet(use_combined_linear=combined, use_flash_attention=flash), MODEL)
-        with torch.inference_mode():
-            logits = segmenter.inferer(data["image"][None], network)[0]
-        assert (logits - expected).abs().max() < 1e-4
-        labels = segmenter.postprocessing.transforms[0]({**data, "pred": logits})["pred"]
-        assert (labels == expected_labels).mean() >= 0.9999
+def test_flags_leave_logits_and_labels_alone(sample):
+    forms = compare_forms(Segmenter(device="cpu"), sample, MODEL)
+    assert len({(form.use_combined_linear, form.use_flash_attention) for form in forms}) == 4
+    for form in forms:
+        assert form.logit_difference < 1e-4
+        assert form.equal_labels >= 0.9999
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from bundle.training.dataset import FreshSampler, SyntheticBrainDataset
 from bundle.training.handlers import GradientClipping, Progress, ResumableCheckpoint
+from bundle.training.label_maps import find_label_maps
 from bundle.training.validation import CodesToChannelsd, ValidationDataset, find_pairs
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "ResumableCheckpoint",
     "SyntheticBrainDataset",
     "ValidationDataset",
+    "find_label_maps",
     "find_pairs",
 ]

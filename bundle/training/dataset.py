@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ class SyntheticBrainDataset(Dataset):
     """Endless synthetic brain images; sample ``index`` depends on ``seed`` and ``index`` alone, in any worker.
 
     Args:
-        dataset_dir: folder with NIfTI label maps in FreeSurfer codes.
+        data: NIfTI label maps in FreeSurfer codes.
         spacing: edge of a voxel in mm.
         window_mm: smallest and largest window along X, Y and Z in mm; each sample draws its own, in multiples of 8
             voxels.
@@ -27,19 +27,21 @@ class SyntheticBrainDataset(Dataset):
         seed: seed of the data set.
         options: ranges of the random steps, by name, see ``SynthesisOptions``.
         labels: label table.
+        transform: applied to each sample.
     """
 
     def __init__(
         self,
-        dataset_dir: str | Path,
+        data: Sequence[str | Path],
         spacing: float,
         window_mm: Sequence[Sequence[float]],
         length: int,
         seed: int = 0,
         options: dict[str, float] | None = None,
         labels: str | Path = DEFAULT_TABLE,
+        transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     ) -> None:
-        self.maps, self.class_table = load_label_maps(dataset_dir, read_labels(labels))
+        self.maps, self.class_table = load_label_maps(data, read_labels(labels))
         self.synthesise = Synthesiser(
             self.class_table, TissuePriors.t1(self.class_table), SynthesisOptions(**(options or {}))
         )
@@ -47,6 +49,7 @@ class SyntheticBrainDataset(Dataset):
         self.eighths = [[round(mm / spacing / 8) for mm in window] for window in window_mm]
         self.length = length
         self.seed = seed
+        self.transform = transform
 
     def __len__(self) -> int:
         return self.length
@@ -62,7 +65,8 @@ class SyntheticBrainDataset(Dataset):
         low, high = self.eighths
         x, y, z = (8 * int(torch.randint(a, b + 1, (), generator=rng)) for a, b in zip(low, high, strict=True))
         image, label = self.synthesise(label_map, (x, y, z), self.spacing, rng)
-        return {"image": self._normalise(image), "label": label}
+        sample = {"image": self._normalise(image), "label": label}
+        return sample if self.transform is None else self.transform(sample)
 
     @staticmethod
     def _normalise(image: Tensor) -> Tensor:

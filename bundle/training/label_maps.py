@@ -58,7 +58,7 @@ class LabelMap:
     brain_centre: Tensor
 
 
-def _read_ras(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_ras(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     image = nib.as_closest_canonical(nib.load(path))
     return np.asarray(image.dataobj).astype(np.int16), np.array(image.header.get_zooms()[:3], dtype=np.float64)
 
@@ -74,21 +74,25 @@ def _crop_to_head(codes: np.ndarray, margin: int = 4) -> np.ndarray:
     return codes[tuple(slice(max(low - margin, 0), high + margin + 1) for low, high in extent)]
 
 
-def load_label_maps(folder: str | Path, table: Sequence[Label]) -> tuple[list[LabelMap], ClassTable]:
-    """Read every NIfTI label map of a folder, in the order of their names.
-
-    Args:
-        folder: holds label maps with FreeSurfer codes; codes from 500 on are head tissues outside the brain.
-        table: the structures that the network tells apart.
+def find_label_maps(folder: str | Path) -> list[str]:
+    """Return the NIfTI files of a folder, sorted.
 
     Raises:
-        FileNotFoundError: when the folder holds no label map.
+        FileNotFoundError: when the folder holds none.
     """
-    paths = sorted(Path(folder).glob("*.nii.gz")) + sorted(Path(folder).glob("*.nii"))
+    paths = sorted(str(path) for pattern in ("*.nii", "*.nii.gz") for path in Path(folder).glob(pattern))
     if not paths:
-        raise FileNotFoundError(
-            f"{folder}: no label map found; a folder with NIfTI label maps is wanted (dataset_dir)."
-        )
+        raise FileNotFoundError(f"{folder}: no label map found; a folder with NIfTI files is wanted (dataset_dir).")
+    return paths
+
+
+def load_label_maps(paths: Sequence[str | Path], table: Sequence[Label]) -> tuple[list[LabelMap], ClassTable]:
+    """Read label maps.
+
+    Args:
+        paths: NIfTI files with FreeSurfer codes; codes from 500 on are head tissues outside the brain.
+        table: the structures that the network tells apart.
+    """
     volumes = [_read_ras(path) for path in paths]
     found = {int(code) for codes, _ in volumes for code in np.flatnonzero(np.bincount(codes.ravel()))}
     class_table = ClassTable.from_codes(sorted(found), table)

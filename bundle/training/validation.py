@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,10 @@ class CodesToChannelsd(MapTransform):
 
 
 class ValidationDataset(Dataset):
-    """Real pairs of ``dataset_dir``, or synthetic samples with indices that training does not reach.
+    """Real pairs, or synthetic samples with indices that training does not reach.
 
     Args:
-        dataset_dir: folder with real pairs, see ``find_pairs``; ``None`` for synthetic samples.
+        data: real pairs, see ``find_pairs``; ``None`` for synthetic samples.
         transform: turns a pair of paths into ``image`` and ``label``.
         synthetic: source of the synthetic samples.
         length: number of synthetic samples.
@@ -71,12 +71,12 @@ class ValidationDataset(Dataset):
 
     def __init__(
         self,
-        dataset_dir: str | Path | None,
+        data: Sequence[dict[str, str]] | None,
         transform: Callable[[dict[str, str]], dict[str, Any]],
         synthetic: SyntheticBrainDataset,
         length: int,
     ) -> None:
-        self.pairs = find_pairs(dataset_dir) if dataset_dir is not None else None
+        self.pairs = data
         self.transform = transform
         self.synthetic = synthetic
         self.length = length if self.pairs is None else len(self.pairs)

@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import create_workflow, verify_metadata, verify_net_in_out
+from monai.bundle.properties import InferProperties
+from monai.utils.enums import BundlePropertyConfig
 
 from bundle.labels import read_labels
 from bundle.outputs import OutputPaths
@@ -16,6 +18,7 @@ from bundle.segmenter import Segmenter
 from tests.conftest import ROOT, SHARED_DATA
 from tests.geometries import make_geometries
 
+ID = BundlePropertyConfig.ID
 CODES = {label.code for label in read_labels()}
 GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z", "pixdim", "qoffset_x")
 COARSE = [3.0, 3.0, 3.0]  # mm; enough to tell structures and sides, and fast
@@ -41,6 +44,7 @@ def assert_belongs_to(label_path, scan_path):
 def test_all_inference_properties_exist():
     workflow = create_workflow(config_file="configs/inference.json", workflow_type="infer", datalist=["a.nii.gz"])
     assert workflow.check_properties() == []
+    assert [prop[ID] for prop in InferProperties.values() if prop[ID] not in workflow.parser] == []
 
 
 def test_metadata_matches_the_published_schema():

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bundle.labels import mirrored_channels, read_labels
-from bundle.training import FreshSampler, SyntheticBrainDataset
+from bundle.training import FreshSampler, SyntheticBrainDataset, find_label_maps
 from bundle.training.synthesis import SynthesisOptions
 from tests.phantom import phantom_codes, write_phantoms
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 def make_dataset(folder, seed=0, spacing=6.0, window=((96, 96, 96), (144, 144, 144)), **options):
-    return SyntheticBrainDataset(folder, spacing, window, length=4, seed=seed, options=options)
+    return SyntheticBrainDataset(find_label_maps(folder), spacing, window, length=4, seed=seed, options=options)
 
 
 def test_sample_depends_on_seed_and_index_alone(folder):

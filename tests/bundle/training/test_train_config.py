@@ -6,11 +6,14 @@ import nibabel as nib
 import pytest
 import torch
 from monai.bundle import create_workflow
+from monai.bundle.properties import TrainProperties
+from monai.utils.enums import BundlePropertyConfig
 
 from networks import TransformerUNet
 from tests.conftest import ROOT
 from tests.phantom import phantom_codes, write_phantoms
 
+ID = BundlePropertyConfig.ID
 TINY = {
     "channels": [4, 8, 8],
     "hidden_size": 12,
@@ -45,6 +48,7 @@ def test_all_training_properties_exist(maps, monkeypatch):
     monkeypatch.chdir(ROOT)
     workflow = create_workflow(config_file="configs/train.json", workflow_type="train", dataset_dir=str(maps))
     assert workflow.check_properties() == []
+    assert [prop[ID] for prop in TrainProperties.values() if prop[ID] not in workflow.parser] == []
 
 
 @pytest.mark.slow

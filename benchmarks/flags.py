@@ -1,0 +1,77 @@
+"""The shipped weights in all four forms of attention: largest difference of logits, share of equal labels, time.
+
+``python -m benchmarks.flags [--image FILE]``; without ``--image`` the MNI152 T1 at 1 mm is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from bundle.inference import load_weights
+from bundle.segmenter import Segmenter
+from networks import TransformerUNet
+from scripts.sample_volume import write_sample_volume
+
+
+@dataclass(frozen=True)
+class Form:
+    """One combination of the flags, compared with the network of the config."""
+
+    use_combined_linear: bool
+    use_flash_attention: bool
+    logit_difference: float
+    equal_labels: float
+    seconds: float
+
+
+def compare_forms(segmenter: Segmenter, image: str | Path, checkpoint: str | Path) -> list[Form]:
+    """Run each form on one scan."""
+    data = segmenter.preprocessing({"image": str(image)})
+    restore = segmenter.postprocessing.transforms[0]
+    expected = segmenter.logits(data)
+    expected_labels = restore({**data, "pred": expected})["pred"]
+    forms = []
+    for combined, flash in product((True, False), repeat=2):
+        network = TransformerUNet(use_combined_linear=combined, use_flash_attention=flash)
+        segmenter.network = load_weights(network, checkpoint).to(segmenter.device)
+        started = time.perf_counter()
+        logits = segmenter.logits(data)
+        seconds = time.perf_counter() - started
+        labels = restore({**data, "pred": logits})["pred"]
+        difference = float(torch.max(torch.abs(logits - expected)))
+        forms.append(Form(combined, flash, difference, float((labels == expected_labels).mean()), seconds))
+    return forms
+
+
+def main() -> None:
+    """Print a row for each form."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--image")
+    parser.add_argument("--checkpoint", default="models/model.pt")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        image = options.image
+        if image is None:
+            image = Path(folder) / "mni152_t1.nii.gz"
+            write_sample_volume(image)
+        segmenter = Segmenter(checkpoint=options.checkpoint)
+        forms = compare_forms(segmenter, image, options.checkpoint)
+    print(f"{'QKV':10}{'kernel':8}{'max |logit difference|':>24}{'equal labels':>14}{'seconds':>9}")
+    for form in forms:
+        layout = "fused" if form.use_combined_linear else "separate"
+        kernel = "fused" if form.use_flash_attention else "eager"
+        row = f"{form.logit_difference:24.1e}{100 * form.equal_labels:13.4f}%{form.seconds:9.2f}"
+        print(f"{layout:10}{kernel:8}{row}")
+
+
+if __name__ == "__main__":
+    main()
