@@ -1,5 +1,6 @@
 """The set-up files: requirements, their pins, the Makefile's targets and what CI runs."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -115,3 +116,15 @@ def test_environment_refuses_a_python_outside_the_supported_range(tmp_path: Path
     assert "Python 3.9.18" in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
     assert not (tmp_path / ".venv").exists()
+
+
+def test_metadata_names_the_pinned_versions() -> None:
+    metadata = json.loads((ROOT / "metadata.json").read_text())
+    named = {
+        "torch": metadata["pytorch_version"],
+        "monai": metadata["monai_version"],
+        "numpy": metadata["numpy_version"],
+    }
+    pins = read_requirements("constraints.txt")
+    for package, stated in (named | metadata["required_packages_version"]).items():
+        assert stated == pinned_version(pins[canonicalize_name(package)]), package
