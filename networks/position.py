@@ -1,7 +1,6 @@
 """Positions of tokens on a 3D grid: a learnable absolute grid, and axial rotary tables."""
 
-from __future__ import annotations
-
+# No postponed annotations here: TorchScript reads the buffer's type from the class.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
