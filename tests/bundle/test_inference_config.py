@@ -108,7 +108,7 @@ def geometries(small_scan, tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore::bundle.io.GeometryWarning")
 def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
-    segmenter = Segmenter(output_dir=str(tmp_path), pixdim=COARSE)
+    segmenter = Segmenter(output_dir=str(tmp_path))
     assert len(geometries) == 6
     centres = {}
     for name, scan in geometries.items():
