@@ -73,13 +73,14 @@ def save_outputs(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeometryWarning)  # given when the scan was read for segmentation
         volume = read_volume(source, assume_affine=True)
-    paths.label_map.parent.mkdir(parents=True, exist_ok=True)
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".unfinished-") as folder:
         unfinished = OutputPaths.of(source, folder)
         unfinished.label_map.parent.mkdir()
         write_label_map(labels, source, unfinished.label_map)
         write_volumes(structure_volumes(labels, volume.affine, table), unfinished.volumes)
         draw_qc(volume.data, labels, volume.affine, table, unfinished.picture, title=Path(source).name)
+        paths.label_map.parent.mkdir(exist_ok=True)
         for written, final in zip(astuple(unfinished), astuple(paths), strict=True):
             os.replace(written, final)
     return paths

@@ -13,7 +13,6 @@ from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
 
 from bundle.labels import read_labels
-from bundle.outputs import OutputPaths
 from bundle.segmenter import Segmenter
 from tests.conftest import ROOT, SHARED_DATA
 from tests.geometries import make_geometries
@@ -136,5 +135,4 @@ def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch)
     monkeypatch.setattr("bundle.outputs.draw_qc", lambda *_, **__: 1 / 0)
     with pytest.raises(RuntimeError):
         Segmenter(output_dir=str(tmp_path), pixdim=COARSE).segment(small_scan)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert not OutputPaths.of(small_scan, tmp_path).label_map.exists()
+    assert list(tmp_path.iterdir()) == []
