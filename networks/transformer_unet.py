@@ -46,7 +46,7 @@ class TransformerUNet(nn.Module):
 
     | channels     | hidden | layers | heads | parameters |
     |--------------|--------|--------|-------|------------|
-    | 16, 32, 64   | 192    | 4      | 6     | 2.8 M      |
+    | 16, 32, 64   | 192    | 4      | 6     | 3.0 M      |
 
     Args:
         in_channels: image channels.

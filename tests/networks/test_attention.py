@@ -115,9 +115,10 @@ def test_gradients_of_both_kernels_equal_the_reference(combined):
 
 @pytest.mark.parametrize("qkv_bias", [True, False])
 def test_same_seed_gives_same_weights_in_both_layouts(qkv_bias):
-    fused, separate = make_block(True, qkv_bias=qkv_bias), make_block(False, qkv_bias=qkv_bias)
-    after_fused, after_separate = torch.get_rng_state(), torch.get_rng_state()
-    assert torch.equal(after_fused, after_separate)
+    fused = make_block(True, qkv_bias=qkv_bias)
+    after_fused = torch.get_rng_state()
+    separate = make_block(False, qkv_bias=qkv_bias)
+    assert torch.equal(torch.get_rng_state(), after_fused), "modules built next must start from the same weights too"
     converted = separate_qkv(fused.state_dict())
     assert converted.keys() == separate.state_dict().keys()
     assert all(torch.equal(converted[key], value) for key, value in separate.state_dict().items())

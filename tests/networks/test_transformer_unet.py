@@ -80,7 +80,6 @@ def test_every_parameter_gets_a_gradient():
     network = make_network().train()
     network(make_image(16, 16, 24)).square().mean().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().any()]
-    # The bias of the keys moves all scores of a query alike, which softmax does not see: its gradient is zero.
     assert without == []
 
 
