@@ -1,6 +1,8 @@
 """Positions of tokens on a 3D grid: a learnable absolute grid, and axial rotary tables."""
 
 # No postponed annotations here: TorchScript reads the buffer's type from the class.
+from typing import Optional
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,21 +46,34 @@ class AxialRotary(nn.Module):
         frequencies = base ** -(torch.arange(pairs, dtype=torch.float32) / max(pairs, 1))
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def _angles(self, size: int) -> Tensor:
+    def _angles(self, size: int, cells: int) -> Tensor:
         positions = torch.arange(size, dtype=self.frequencies.dtype, device=self.frequencies.device)
-        return positions[:, None] * self.frequencies[None, :]  # (size, pairs)
+        positions = F.adaptive_avg_pool1d(positions[None, None], cells)[0, 0]
+        return positions[:, None] * self.frequencies[None, :]  # (cells, pairs)
 
-    def forward(self, depth: int, height: int, width: int) -> Tensor:
-        """Return cosine and sine for each token of the grid, depth slowest, shape (2, N, R) with R = 3 * pairs."""
-        shape = [depth, height, width, self.frequencies.shape[0]]
+    def forward(self, depth: int, height: int, width: int, cells: Optional[list[int]] = None) -> Tensor:
+        """Return cosine and sine for each token of the grid, depth slowest.
+
+        Args:
+            depth: tokens along the first axis.
+            height: tokens along the second.
+            width: tokens along the third.
+            cells: with three numbers, one entry for each cell of the grid after adaptive pooling to that size, at the
+                mean position of its tokens.
+
+        Returns:
+            Tensor of shape (2, N, R) with R = 3 * pairs.
+        """
+        to = [depth, height, width] if cells is None else cells
+        shape = [to[0], to[1], to[2], self.frequencies.shape[0]]
         angles = torch.cat(
             [
-                self._angles(depth)[:, None, None, :].expand(shape),
-                self._angles(height)[None, :, None, :].expand(shape),
-                self._angles(width)[None, None, :, :].expand(shape),
+                self._angles(depth, to[0])[:, None, None, :].expand(shape),
+                self._angles(height, to[1])[None, :, None, :].expand(shape),
+                self._angles(width, to[2])[None, None, :, :].expand(shape),
             ],
             dim=-1,
-        ).reshape(depth * height * width, 3 * self.frequencies.shape[0])
+        ).reshape(to[0] * to[1] * to[2], 3 * self.frequencies.shape[0])
         return torch.stack([angles.cos(), angles.sin()])
 
 

@@ -7,9 +7,24 @@ The rows of ``qkv`` are q | k | v, each head-major, so ``chunk(3, 0)`` and ``cat
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 SEPARATE_NAMES = ("to_q", "to_k", "to_v")
+
+
+@torch.no_grad()
+def third_of(fused: nn.Linear | nn.Conv2d | nn.Conv3d, index: int) -> nn.Module:
+    """Return the module that computes one third of the outputs of ``fused``, drawing no random number."""
+    bias = fused.bias is not None
+    part: nn.Module
+    if isinstance(fused, nn.Linear):
+        part = nn.utils.skip_init(nn.Linear, fused.in_features, fused.out_features // 3, bias=bias)
+    else:
+        sizes = (fused.in_channels, fused.out_channels // 3, fused.kernel_size)
+        part = nn.utils.skip_init(type(fused), *sizes, bias=bias)
+    for target, source in zip(part.parameters(), fused.parameters(), strict=True):
+        target.copy_(source.chunk(3, dim=0)[index])
+    return part
 
 
 def _fuse(state_dict: dict[str, Tensor], prefix: str) -> None:

@@ -124,7 +124,7 @@ class TransformerUNet(nn.Module):
         tokens = (x + self.position(depth, height, width)).flatten(2).transpose(1, 2)  # (B, N, C)
         rotary = self.rotary(depth, height, width)
         for block in self.blocks:
-            tokens = block(tokens, None, rotary)
+            tokens = block(tokens, None, None, rotary)
         return self.norm(tokens).transpose(1, 2).reshape(x.shape)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ def test_every_form_scripts_saves_loads_and_agrees(combined, flash, options):
         ({"dropout_rate": 1.5}, "got 1.5"),
         ({"num_heads": 0}, "at least 1, got 0"),
         ({"causal": True}, "needs sequence_length"),
-        ({"rel_pos_embedding": "decomposed"}, "got 'decomposed'"),
+        ({"rel_pos_embedding": "decomposed"}, "needs input_size"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

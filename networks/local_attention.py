@@ -1,0 +1,296 @@
+"""Attention over blocks of a token grid, alone and beside a global branch."""
+
+# No postponed annotations here: TorchScript reads ``Final`` from the class.
+from collections.abc import Sequence
+from typing import Any, Final, Optional
+
+import torch
+import torch.nn.functional as F
+from monai.utils import ensure_tuple_rep
+from torch import Tensor, nn
+
+from networks.attention import AttentionBase, CrossAttentionBlock
+from networks.position import AxialRotary
+
+FUSIONS = ("add", "mult", "avg", "max", "gate")
+
+
+class BlockAttention(AttentionBase):
+    """Self-attention inside each block of a token grid; no block sees another, and all share their weights.
+
+    It equals ``SABlock`` on all tokens with a block-diagonal mask, at a cost that is linear in the tokens:
+    N * b^3 scores a head in place of N^2. State-dict keys are those of ``SABlock``. Grids that the blocks do not fill
+    are padded, and the padding is masked.
+
+    Args:
+        hidden_size: width C of a token.
+        num_heads: number of heads.
+        block_size: tokens of a block along each axis, one number or three.
+        shift: tokens of the first block along each axis, 0 for a full one: moves the borders between the blocks.
+        dropout_rate: probability of dropping an attention weight or an output unit, in training.
+        qkv_bias: whether the projections have a bias.
+        dim_head: width of a head; ``hidden_size // num_heads`` when ``None``.
+        rotary: rotate queries and keys by their place in the block, see ``AxialRotary``.
+        use_combined_linear: fused or separate projections; same results.
+        use_flash_attention: fused or eager kernel; same results.
+        qk_norm: normalise queries and keys, see ``SABlock``.
+
+    Raises:
+        ValueError: when a size is below 1, a shift is negative or not below its block size, or an argument of
+            ``SABlock`` is out of range.
+    """
+
+    use_rotary: Final[bool]
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        block_size: int | Sequence[int],
+        shift: int | Sequence[int] = 0,
+        dropout_rate: float = 0.0,
+        qkv_bias: bool = False,
+        dim_head: int | None = None,
+        rotary: bool = False,
+        use_combined_linear: bool = True,
+        use_flash_attention: bool = True,
+        qk_norm: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_size,
+            num_heads,
+            dropout_rate,
+            qkv_bias=qkv_bias,
+            dim_head=dim_head,
+            use_combined_linear=use_combined_linear,
+            use_flash_attention=use_flash_attention,
+            qk_norm=qk_norm,
+        )
+        blocks, shifts = ensure_tuple_rep(block_size, 3), ensure_tuple_rep(shift, 3)
+        if min(blocks) < 1:
+            raise ValueError(f"block_size must be at least 1 along each axis, got {block_size}.")
+        if any(not 0 <= moved < size for moved, size in zip(shifts, blocks, strict=True)):
+            raise ValueError(f"shift must lie in 0 to block_size {block_size} (excluded), got {shift}.")
+        self.block_size = [int(size) for size in blocks]
+        self.front = [int(size - moved) % int(size) for moved, size in zip(shifts, blocks, strict=True)]
+        self.use_rotary = rotary
+        self.rotary = AxialRotary(self.dim_head) if rotary else nn.Identity()
+
+    def _partition(self, x: Tensor) -> Tensor:
+        """Pad and cut a grid (B, D, H, W, C) into blocks (B, nD, nH, nW, bD * bH * bW, C)."""
+        padding = [0, 0]
+        for axis in (2, 1, 0):
+            size, front = self.block_size[axis], self.front[axis]
+            padding += [front, -(x.shape[axis + 1] + front) % size]
+        x = F.pad(x, padding)
+        depth, height, width = self.block_size
+        x = x.reshape(
+            x.shape[0], x.shape[1] // depth, depth, x.shape[2] // height, height, x.shape[3] // width, width, x.shape[4]
+        )
+        return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
+
+    def _join(self, blocks: Tensor, depth: int, height: int, width: int) -> Tensor:
+        """Undo ``_partition``: blocks (B, nD, nH, nW, b^3, C) to a grid (B, depth, height, width, C)."""
+        x = blocks.unflatten(4, [self.block_size[0], self.block_size[1], self.block_size[2]])
+        x = x.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(1, 2).flatten(2, 3).flatten(3, 4)
+        first = self.front
+        return x[:, first[0] : first[0] + depth, first[1] : first[1] + height, first[2] : first[2] + width]
+
+    def _needs_mask(self, x: Tensor) -> bool:
+        """Tell whether some block is not full. While a program is traced for any size, that must be assumed."""
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+            return True
+        needs = False
+        for axis in range(3):
+            needs = needs or self.front[axis] > 0 or x.shape[axis + 1] % self.block_size[axis] != 0
+        return needs
+
+    def forward(self, x: Tensor, attn_mask: Optional[Tensor] = None) -> Tensor:
+        """Attend inside each block.
+
+        Args:
+            x: tokens, shape (B, D, H, W, C).
+            attn_mask: tokens to attend to, bool, shape (B, D, H, W), True = attend.
+
+        Returns:
+            Tokens, shape (B, D, H, W, C).
+
+        Raises:
+            ValueError: when tokens or mask have another shape.
+        """
+        check_grid(x, attn_mask)
+        blocks = self._partition(x)  # (B, nD, nH, nW, b^3, C)
+        keys: Optional[Tensor] = None
+        if attn_mask is not None or self._needs_mask(x):
+            mask = torch.ones(x.shape[:4], dtype=torch.bool, device=x.device) if attn_mask is None else attn_mask
+            keys = self._partition(mask[..., None]).flatten(0, 3).squeeze(-1)  # (B * blocks, b^3)
+        rotary: Optional[Tensor] = None
+        if self.use_rotary:
+            rotary = self.rotary(self.block_size[0], self.block_size[1], self.block_size[2])
+        out = self._attend(blocks.flatten(0, 3), None, keys, rotary, rotary)
+        return self._join(out.reshape(blocks.shape), x.shape[1], x.shape[2], x.shape[3])
+
+
+def check_grid(x: Tensor, attn_mask: Optional[Tensor]) -> None:
+    """Raise unless ``x`` is (B, D, H, W, C) and the mask, if given, a bool tensor (B, D, H, W)."""
+    if x.dim() != 5:
+        raise ValueError(f"tokens must have the shape (B, D, H, W, C), got {x.shape}.")
+    if attn_mask is not None and (attn_mask.dtype != torch.bool or attn_mask.shape != x.shape[:4]):
+        raise ValueError(f"attn_mask must be bool of shape {x.shape[:4]}, got {attn_mask.dtype} of {attn_mask.shape}.")
+
+
+def average(grid: Tensor, cells: list[int]) -> Tensor:
+    """Average a grid (B, C, D, H, W) over cells to (B, C, *cells)."""
+    return F.interpolate(grid, size=cells, mode="area")
+
+
+class GlobalLocalAttention(nn.Module):
+    """A global and a block branch over the same tokens, each scaled to unit length at every token, then fused.
+
+    The 3D form of PGL-SUM's attention (Apostolidis et al., ISM 2021), with one set of weights for all blocks. The
+    global branch costs N^2 scores a head, or N * M with ``pooled_size``, where keys and values come from at most M
+    averages of the tokens: then the whole is linear in the tokens.
+
+    Args:
+        hidden_size: width C of a token.
+        num_heads: number of heads of each branch.
+        block_size: tokens of a block along each axis, one number or three.
+        fusion: ``"add"``, ``"mult"``, ``"avg"``, ``"max"``, or ``"gate"``: g * global + (1 - g) * local with a learned
+            g in 0 to 1 for each channel.
+        shift: see ``BlockAttention``.
+        pooled_size: cells along each axis to which the global keys are averaged, one number or three; ``None`` for
+            all tokens. An axis with fewer tokens is not pooled.
+        use_global: whether the global branch exists. With one branch, its output is returned as it is.
+        use_local: whether the block branch exists.
+        dropout_rate: probability of dropping an attention weight or an output unit, in training.
+        qkv_bias: whether the projections have a bias.
+        dim_head: width of a head; ``hidden_size // num_heads`` when ``None``.
+        rotary: rotate queries and keys by their position, see ``AxialRotary``.
+        use_combined_linear: fused or separate projections; same results.
+        use_flash_attention: fused or eager kernel; same results.
+        qk_norm: normalise queries and keys, see ``SABlock``.
+
+    Raises:
+        ValueError: when ``fusion`` is unknown, no branch is left, ``pooled_size`` is below 1, or an argument of
+            ``BlockAttention`` is out of range.
+    """
+
+    use_global: Final[bool]
+    use_local: Final[bool]
+    use_rotary: Final[bool]
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        block_size: int | Sequence[int],
+        fusion: str = "add",
+        shift: int | Sequence[int] = 0,
+        pooled_size: int | Sequence[int] | None = None,
+        use_global: bool = True,
+        use_local: bool = True,
+        dropout_rate: float = 0.0,
+        qkv_bias: bool = False,
+        dim_head: int | None = None,
+        rotary: bool = False,
+        use_combined_linear: bool = True,
+        use_flash_attention: bool = True,
+        qk_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}.")
+        if not use_global and not use_local:
+            raise ValueError("use_global and use_local must not both be False.")
+        cells = ensure_tuple_rep(pooled_size if pooled_size is not None else 0, 3)
+        if pooled_size is not None and min(cells) < 1:
+            raise ValueError(f"pooled_size must be at least 1 along each axis, got {pooled_size}.")
+        self.fusion = fusion
+        self.pooled_size = [int(count) for count in cells]
+        self.use_global = use_global
+        self.use_local = use_local
+        self.use_rotary = rotary
+        options: dict[str, Any] = {
+            "dropout_rate": dropout_rate,
+            "qkv_bias": qkv_bias,
+            "dim_head": dim_head,
+            "use_combined_linear": use_combined_linear,
+            "use_flash_attention": use_flash_attention,
+            "qk_norm": qk_norm,
+        }
+        none = nn.Identity()
+        self.global_branch = CrossAttentionBlock(hidden_size, num_heads, **options) if use_global else none
+        self.local_branch = (
+            BlockAttention(hidden_size, num_heads, block_size, shift, rotary=rotary, **options) if use_local else none
+        )
+        gated = fusion == "gate" and use_global and use_local
+        self.gate = nn.Linear(2 * hidden_size, hidden_size) if gated else none
+        self.rotary = AxialRotary(dim_head or hidden_size // num_heads) if rotary and use_global else none
+
+    def init_weights(self, std: float) -> None:
+        """Draw all linears anew, see ``SABlock.init_weights``."""
+        for branch in (self.global_branch, self.local_branch):
+            if isinstance(branch, AttentionBase):
+                branch.init_weights(std)
+        if isinstance(self.gate, nn.Linear):
+            nn.init.trunc_normal_(self.gate.weight, std=std, a=-2 * std, b=2 * std)
+            nn.init.zeros_(self.gate.bias)
+
+    def _attend_globally(self, x: Tensor, attn_mask: Optional[Tensor]) -> Tensor:
+        """Let each token attend to all tokens or to their averages, shape (B, D, H, W, C) -> (B, D, H, W, C)."""
+        depth, height, width = x.shape[1], x.shape[2], x.shape[3]
+        keys = None if attn_mask is None else attn_mask.flatten(1)  # (B, N)
+        rotary: Optional[Tensor] = None
+        context_rotary: Optional[Tensor] = None
+        if self.use_rotary:
+            rotary = self.rotary(depth, height, width)
+            context_rotary = rotary
+        context: Optional[Tensor] = None
+        if self.pooled_size[0] > 0:
+            cells = [min(depth, self.pooled_size[0]), min(height, self.pooled_size[1]), min(width, self.pooled_size[2])]
+            grid = x.movedim(-1, 1)  # (B, C, D, H, W)
+            if attn_mask is None:
+                averages = average(grid, cells)
+            else:
+                kept = attn_mask[:, None].to(x.dtype)
+                share = average(kept, cells)
+                averages = average(grid * kept, cells) / share.where(share > 0, 1.0)
+                keys = (share > 0).flatten(1)
+            context = averages.flatten(2).transpose(1, 2)  # (B, M, C)
+            if self.use_rotary:
+                context_rotary = self.rotary(depth, height, width, cells)
+        out = self.global_branch(x.flatten(1, 3), context, keys, rotary, context_rotary)
+        return out.reshape(x.shape)
+
+    def _fuse(self, far: Tensor, near: Tensor) -> Tensor:
+        far, near = F.normalize(far, dim=-1), F.normalize(near, dim=-1)
+        if self.fusion == "add":
+            return far + near
+        if self.fusion == "mult":
+            return far * near
+        if self.fusion == "avg":
+            return (far + near) / 2
+        if self.fusion == "max":
+            return torch.maximum(far, near)
+        gate = torch.sigmoid(self.gate(torch.cat([far, near], dim=-1)))
+        return gate * far + (1 - gate) * near
+
+    def forward(self, x: Tensor, attn_mask: Optional[Tensor] = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: tokens, shape (B, D, H, W, C).
+            attn_mask: tokens to attend to, bool, shape (B, D, H, W), True = attend.
+
+        Returns:
+            Tokens, shape (B, D, H, W, C).
+
+        Raises:
+            ValueError: when tokens or mask have another shape.
+        """
+        check_grid(x, attn_mask)
+        if self.use_global and self.use_local:
+            return self._fuse(self._attend_globally(x, attn_mask), self.local_branch(x, attn_mask))
+        if self.use_global:
+            return self._attend_globally(x, attn_mask)
+        return self.local_branch(x, attn_mask)
