@@ -1,8 +1,26 @@
 """Networks: tensors in, tensors out; nothing here knows of files or configs."""
 
-from networks.attention import SABlock
+from networks.attention import CrossAttentionBlock, SABlock
+from networks.local_attention import BlockAttention, GlobalLocalAttention
+from networks.pooling import AttentionPool
 from networks.qkv_layout import combine_qkv, separate_qkv
+from networks.spatial_attention import SpatialAttention
 from networks.transformer import TransformerBlock
 from networks.transformer_unet import TransformerUNet
+from networks.unetr import UNETR
+from networks.vit import ViT
 
-__all__ = ["SABlock", "TransformerBlock", "TransformerUNet", "combine_qkv", "separate_qkv"]
+__all__ = [
+    "UNETR",
+    "AttentionPool",
+    "BlockAttention",
+    "CrossAttentionBlock",
+    "GlobalLocalAttention",
+    "SABlock",
+    "SpatialAttention",
+    "TransformerBlock",
+    "TransformerUNet",
+    "ViT",
+    "combine_qkv",
+    "separate_qkv",
+]

@@ -47,8 +47,10 @@ class AxialRotary(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def _angles(self, size: int, cells: int) -> Tensor:
-        positions = torch.arange(size, dtype=self.frequencies.dtype, device=self.frequencies.device)
-        positions = F.adaptive_avg_pool1d(positions[None, None], cells)[0, 0]
+        cell = torch.arange(cells, device=self.frequencies.device)
+        # Adaptive pooling averages tokens floor(i * size / cells) to ceil((i + 1) * size / cells) - 1.
+        first, end = cell * size // cells, -(-(cell + 1) * size // cells)
+        positions = (first + end - 1).to(self.frequencies.dtype) / 2
         return positions[:, None] * self.frequencies[None, :]  # (cells, pairs)
 
     def forward(self, depth: int, height: int, width: int, cells: Optional[list[int]] = None) -> Tensor:

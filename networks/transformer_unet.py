@@ -1,14 +1,19 @@
 """The network that ships: a U-Net whose coarsest level is a transformer."""
 
-from __future__ import annotations
-
+# No postponed annotations here: TorchScript reads ``Final`` from the class.
 from collections.abc import Sequence
+from typing import Final
 
-import torch.nn.functional as F
+from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
+from networks.padding import crop, pad_to_multiple
+from networks.pooling import PooledHead
 from networks.position import AxialRotary, PositionGrid
+from networks.spatial_attention import ResidualSpatialAttention
 from networks.transformer import TransformerBlock
+
+STAGES = ("bottleneck", "up4", "up2", "up1")
 
 
 def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
@@ -61,11 +66,23 @@ class TransformerUNet(nn.Module):
         qkv_bias: whether the q, k and v projections have a bias.
         use_combined_linear: fused or separate QKV projections; same results, same checkpoints.
         use_flash_attention: fused or eager attention kernel; same results.
+        qk_norm: normalise queries and keys, see ``SABlock``.
+        attention: ``"global"``, ``"block"`` or ``"global_local"``, for all blocks or a list with one for each, see
+            ``TransformerBlock``. The blocks of each second local one are shifted by half.
+        block_size: tokens of a local block along each axis, one number or three.
+        fusion: how ``"global_local"`` fuses its branches, see ``GlobalLocalAttention``.
+        pooled_size: cells along each axis to which its global keys are averaged, or ``None``.
+        spatial_attention: stages after which the feature map attends to itself, with a residual: ``"bottleneck"``
+            (stride 8, after the blocks), ``"up4"``, ``"up2"`` or ``"up1"`` (full size). The cost grows with the
+            square of the points.
+        num_outputs: outputs for the whole scan, from the tokens; 0 for none.
+        global_pool: how the tokens become one vector for them: ``"avg"``, ``"avgmax"``, ``"max"`` or ``"map"``.
 
     Raises:
-        ValueError: when ``channels`` or ``position_grid`` does not have three entries, or an attention argument is
-            out of range.
+        ValueError: when an argument has the wrong number of entries, is out of range or is not one of those listed.
     """
+
+    has_outputs: Final[bool]
 
     def __init__(
         self,
@@ -81,11 +98,26 @@ class TransformerUNet(nn.Module):
         qkv_bias: bool = True,
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
+        qk_norm: bool = False,
+        attention: str | Sequence[str] = "global",
+        block_size: int | Sequence[int] = 4,
+        fusion: str = "add",
+        pooled_size: int | Sequence[int] | None = None,
+        spatial_attention: Sequence[str] = (),
+        num_outputs: int = 0,
+        global_pool: str = "map",
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("position_grid", position_grid)):
             if len(value) != 3:
                 raise ValueError(f"{name} must have 3 entries, got {list(value)}.")
+        kinds = [attention] * num_layers if isinstance(attention, str) else list(attention)
+        if len(kinds) != num_layers:
+            raise ValueError(f"attention must be one name or {num_layers}, one for each block, got {kinds}.")
+        if isinstance(spatial_attention, str) or not set(spatial_attention) <= set(STAGES):
+            raise ValueError(f"spatial_attention must be a list of {', '.join(STAGES)}, got {spatial_attention!r}.")
+        if num_outputs > 0 and global_pool in ("", "token"):
+            raise ValueError(f"global_pool must be 'avg', 'avgmax', 'max' or 'map', got {global_pool!r}.")
         full, half, quarter = channels
         self.in_channels = in_channels
         self.token_stride = 8
@@ -96,6 +128,7 @@ class TransformerUNet(nn.Module):
 
         self.position = PositionGrid(hidden_size, (position_grid[0], position_grid[1], position_grid[2]))
         self.rotary = AxialRotary(hidden_size // num_heads)
+        shifts = ([0, 0, 0], [size // 2 for size in ensure_tuple_rep(block_size, 3)])
         blocks = [
             TransformerBlock(
                 hidden_size,
@@ -105,8 +138,14 @@ class TransformerUNet(nn.Module):
                 qkv_bias=qkv_bias,
                 use_combined_linear=use_combined_linear,
                 use_flash_attention=use_flash_attention,
+                qk_norm=qk_norm,
+                attention=kind,
+                block_size=block_size,
+                shift=shifts[sum(before != "global" for before in kinds[:index]) % 2],
+                fusion=fusion,
+                pooled_size=pooled_size,
             )
-            for _ in range(num_layers)
+            for index, kind in enumerate(kinds)
         ]
         for block in blocks:
             block.init_weights(std=0.02)
@@ -118,29 +157,54 @@ class TransformerUNet(nn.Module):
         self.up1 = UpBlock(half, full)
         self.head = nn.Conv3d(full, out_channels, 1)
 
+        def spatial(stage: str, width: int) -> nn.Module:
+            if stage not in spatial_attention:
+                return nn.Identity()
+            heads = max(1, num_heads * width // hidden_size)
+            return ResidualSpatialAttention(width, heads, 3, use_combined_linear, use_flash_attention)
+
+        self.attend8 = spatial("bottleneck", hidden_size)
+        self.attend4 = spatial("up4", quarter)
+        self.attend2 = spatial("up2", half)
+        self.attend1 = spatial("up1", full)
+        self.has_outputs = num_outputs > 0
+        self.scan_head: nn.Module = nn.Identity()
+        if num_outputs > 0:
+            self.scan_head = PooledHead(
+                hidden_size, num_outputs, global_pool, num_heads, use_combined_linear, use_flash_attention
+            )
+
     def _transform(self, x: Tensor) -> Tensor:
-        """Run the blocks on a token grid, shape (B, C, D, H, W) -> (B, C, D, H, W)."""
+        """Run the blocks on a token grid, shape (B, C, D, H, W) -> (B, D, H, W, C)."""
         depth, height, width = x.shape[2], x.shape[3], x.shape[4]
-        tokens = (x + self.position(depth, height, width)).flatten(2).transpose(1, 2)  # (B, N, C)
+        tokens = (x + self.position(depth, height, width)).movedim(1, -1)
         rotary = self.rotary(depth, height, width)
         for block in self.blocks:
             tokens = block(tokens, None, None, rotary)
-        return self.norm(tokens).transpose(1, 2).reshape(x.shape)
+        return self.norm(tokens)
 
-    def forward(self, x: Tensor) -> Tensor:
+    # No return type: TorchScript infers it from the branch that the flag leaves.
+    def forward(self, x: Tensor):
         """Map an image (B, in_channels, D, H, W) to class logits (B, out_channels, D, H, W).
+
+        With ``num_outputs``, return the logits and the outputs for the scan, shape (B, num_outputs).
 
         Raises:
             ValueError: when the input is not 5-dimensional with ``in_channels`` channels.
         """
         if x.dim() != 5 or x.shape[1] != self.in_channels:
             raise ValueError(f"input must have the shape (B, {self.in_channels}, D, H, W), got {x.shape}.")
-        depth, height, width = x.shape[2], x.shape[3], x.shape[4]
-        stride = self.token_stride
-        x = F.pad(x, [0, -width % stride, 0, -height % stride, 0, -depth % stride])
+        size = list(x.shape[2:])
+        x = pad_to_multiple(x, [self.token_stride] * 3)
         skip1 = self.stem1(x)
         skip2 = self.stem2(skip1)
         skip4 = self.stem4(skip2)
-        x = self._transform(self.to_tokens(skip4))
-        x = self.up1(self.up2(self.up4(x, skip4), skip2), skip1)
-        return self.head(x)[:, :, :depth, :height, :width]
+        tokens = self._transform(self.to_tokens(skip4))
+        x = self.attend8(tokens.movedim(-1, 1))
+        x = self.attend4(self.up4(x, skip4))
+        x = self.attend2(self.up2(x, skip2))
+        x = self.attend1(self.up1(x, skip1))
+        logits = crop(self.head(x), size)
+        if self.has_outputs:
+            return logits, self.scan_head(tokens.flatten(1, 3))
+        return logits
