@@ -1,8 +1,8 @@
 """Multi-head attention over a token sequence with interchangeable projection layouts and kernels."""
 
-# No postponed annotations here: TorchScript reads ``Final`` from the class.
+# No postponed annotations here: TorchScript reads them.
 from collections.abc import Sequence
-from typing import Any, Final, Optional
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +48,8 @@ class AttentionBase(nn.Module):
         ValueError: when an argument is out of range or does not fit the others.
     """
 
-    use_combined_linear: Final[bool]
-    relative: Final[bool]
+    # Not ``Final``, which TorchScript does not see in a subclass with annotations of its own.
+    __constants__ = ("use_combined_linear", "relative")
 
     def __init__(
         self,

@@ -93,8 +93,11 @@ class BlockAttention(AttentionBase):
         """Undo ``_partition``: blocks (B, nD, nH, nW, b^3, C) to a grid (B, depth, height, width, C)."""
         x = blocks.unflatten(4, [self.block_size[0], self.block_size[1], self.block_size[2]])
         x = x.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(1, 2).flatten(2, 3).flatten(3, 4)
-        first = self.front
-        return x[:, first[0] : first[0] + depth, first[1] : first[1] + height, first[2] : first[2] + width]
+        size, padding = [depth, height, width], [0, 0]
+        for axis in (2, 1, 0):
+            front = self.front[axis]
+            padding += [-front, size[axis] + front - x.shape[axis + 1]]
+        return F.pad(x, padding)
 
     def _needs_mask(self, x: Tensor) -> bool:
         """Tell whether some block is not full. While a program is traced for any size, that must be assumed."""

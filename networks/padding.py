@@ -8,10 +8,12 @@ from torch import Tensor
 
 def pad_to_multiple(x: Tensor, multiple: list[int]) -> Tensor:
     """Pad each axis of (B, C, ...) with zeros at its end to the next multiple."""
+    # Read before the loop: read inside it, TorchScript of torch 2.13 loses x when a later module branches at run time.
+    size = x.shape
     padding: list[int] = []
     for index in range(len(multiple)):
         axis = len(multiple) - 1 - index
-        padding += [0, -x.shape[axis + 2] % multiple[axis]]
+        padding += [0, -size[axis + 2] % multiple[axis]]
     return F.pad(x, padding)
 
 

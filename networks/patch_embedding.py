@@ -1,6 +1,7 @@
 """An image cut into patches, each a token, with positions that follow the size of the image."""
 
 # No postponed annotations here: TorchScript reads ``Final`` from the class.
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -72,6 +73,9 @@ class PatchEmbedding(nn.Module):
             raise ValueError(f"proj_type must be one of {', '.join(PROJECTIONS)}, got {proj_type!r}.")
         if pos_embed_type not in POSITIONS:
             raise ValueError(f"pos_embed_type must be one of {', '.join(POSITIONS)}, got {pos_embed_type!r}.")
+        parts = 2 * spatial_dims  # a sine and a cosine for each axis
+        if pos_embed_type == "sincos" and hidden_size % parts != 0:
+            raise ValueError(f"pos_embed_type 'sincos' needs hidden_size divisible by {parts}, got {hidden_size}.")
         image = [int(size) for size in ensure_tuple_rep(img_size, spatial_dims)]
         patch = [int(size) for size in ensure_tuple_rep(patch_size, spatial_dims)]
         if min(patch) < 1 or any(size < part for size, part in zip(image, patch, strict=True)):
@@ -89,12 +93,12 @@ class PatchEmbedding(nn.Module):
             conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
             self.patch_embeddings = conv(in_channels, hidden_size, patch, stride=patch)  # type: ignore[arg-type]
         else:
-            linear = nn.Linear(in_channels * int(torch.tensor(patch).prod()), hidden_size)
+            linear = nn.Linear(in_channels * math.prod(patch), hidden_size)
             nn.init.trunc_normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
             self.patch_embeddings = nn.Sequential(PatchRows(patch), linear)
         if pos_embed_type == "learnable":
-            count = int(torch.tensor(self.grid_size).prod())
+            count = math.prod(self.grid_size)
             self.position_embeddings = nn.Parameter(torch.empty(1, count, hidden_size))
             nn.init.trunc_normal_(self.position_embeddings, std=0.02)
         elif pos_embed_type == "sincos":

@@ -145,7 +145,7 @@ class PooledHead(nn.Module):
             nn.init.zeros_(self.linear.bias)
         self.num_classes = num_classes
 
-    def reset(self, num_classes: int, global_pool: str | None = None) -> None:
+    def reset(self, num_classes: int, global_pool: str | None = None, like: Tensor | None = None) -> None:
         """Draw a new linear, and change the pool as if the head had been built with it.
 
         An attention pool or norm that the new pool needs too keeps its weights.
@@ -153,16 +153,17 @@ class PooledHead(nn.Module):
         Args:
             num_classes: number of outputs; 0 for the pooled vector itself.
             global_pool: one of ``GLOBAL_POOLS``; the present one when ``None``.
+            like: gives device and type of the new parameters when the head has none to go by.
 
         Raises:
             ValueError: when an argument is not legal; nothing is changed then.
         """
         global_pool = self.global_pool if global_pool is None else global_pool
         check_head(num_classes, global_pool)
-        place = next(self.parameters(), torch.empty(0))
+        place = next(self.parameters(), torch.empty(0) if like is None else like)
         self._set_pool(global_pool)
         self._set_linear(num_classes)
-        self.to(place.device, place.dtype)
+        self.to(place.device, place.dtype).train(self.training)
 
     def pool(self, tokens: Tensor, prefix: int) -> Tensor:
         """Pool tokens (B, prefix + N, C), the first ``prefix`` of which are no patches, to vectors (B, C)."""

@@ -118,9 +118,10 @@ class ViT(nn.Module):
         """Have the norm of all tokens, and the class token, just where the head's pool wants them."""
         place = next(self.patch_embedding.parameters())
         if self.head.global_pool in AVERAGED_POOLS:
-            self.norm = nn.Identity()  # the head has its own, after the pool
+            self.norm = nn.Identity().train(self.training)  # the head has its own, after the pool
         elif not isinstance(self.norm, nn.LayerNorm):
-            self.norm = nn.LayerNorm(self.hidden_size, eps=self.norm_eps).to(place.device, place.dtype)
+            norm = nn.LayerNorm(self.hidden_size, eps=self.norm_eps).to(place.device, place.dtype)
+            self.norm = norm.train(self.training)
         wanted = self.head.global_pool == "token" if self.class_token is None else self.class_token
         if wanted and not hasattr(self, "cls_token"):
             self.cls_token = nn.Parameter(torch.zeros(1, 1, self.hidden_size).to(place.device, place.dtype))
@@ -143,7 +144,7 @@ class ViT(nn.Module):
         wanted = self.head.global_pool if global_pool is None else global_pool
         check_head(num_classes, wanted)
         check_class_token(self.class_token, wanted)
-        self.head.reset(num_classes, wanted)
+        self.head.reset(num_classes, wanted, like=next(self.patch_embedding.parameters()))
         self._follow_pool()
 
     def forward_intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
