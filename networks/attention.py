@@ -43,6 +43,7 @@ class AttentionBase(nn.Module):
         use_combined_linear: fused or separate projections.
         use_flash_attention: fused or eager kernel.
         qk_norm: normalise each head of the queries and keys (arXiv 2302.05442).
+        norm_eps: added to the variance by that norm.
 
     Raises:
         ValueError: when an argument is out of range or does not fit the others.
@@ -70,6 +71,7 @@ class AttentionBase(nn.Module):
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
         qk_norm: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if not 0 <= dropout_rate <= 1:
@@ -124,8 +126,8 @@ class AttentionBase(nn.Module):
                 self.qkv = fused
             else:
                 self.to_q, self.to_k, self.to_v = (third_of(fused, index) for index in range(3))
-        self.q_norm = nn.LayerNorm(self.dim_head) if qk_norm else none
-        self.k_norm = nn.LayerNorm(self.dim_head) if qk_norm else none
+        self.q_norm = nn.LayerNorm(self.dim_head, eps=norm_eps) if qk_norm else none
+        self.k_norm = nn.LayerNorm(self.dim_head, eps=norm_eps) if qk_norm else none
         self.rel_positional_embedding = (
             DecomposedRelativePosition(input_size, self.dim_head) if input_size and self.relative else none
         )
@@ -240,6 +242,7 @@ class SABlock(AttentionBase):
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
         qk_norm: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(
             hidden_size,
@@ -258,6 +261,7 @@ class SABlock(AttentionBase):
             use_combined_linear=use_combined_linear,
             use_flash_attention=use_flash_attention,
             qk_norm=qk_norm,
+            norm_eps=norm_eps,
         )
 
     def forward(self, x: Tensor, attn_mask: Optional[Tensor] = None, rotary: Optional[Tensor] = None) -> Tensor:
@@ -302,6 +306,7 @@ class CrossAttentionBlock(AttentionBase):
         use_flash_attention: bool = True,
         use_combined_linear: bool = False,
         qk_norm: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(
             hidden_size,
@@ -320,6 +325,7 @@ class CrossAttentionBlock(AttentionBase):
             use_combined_linear=use_combined_linear,
             use_flash_attention=use_flash_attention,
             qk_norm=qk_norm,
+            norm_eps=norm_eps,
         )
 
     def forward(

@@ -34,6 +34,7 @@ class BlockAttention(AttentionBase):
         use_combined_linear: fused or separate projections; same results.
         use_flash_attention: fused or eager kernel; same results.
         qk_norm: normalise queries and keys, see ``SABlock``.
+        norm_eps: added to the variance by that norm.
 
     Raises:
         ValueError: when a size is below 1, a shift is negative or not below its block size, or an argument of
@@ -55,6 +56,7 @@ class BlockAttention(AttentionBase):
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
         qk_norm: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(
             hidden_size,
@@ -65,6 +67,7 @@ class BlockAttention(AttentionBase):
             use_combined_linear=use_combined_linear,
             use_flash_attention=use_flash_attention,
             qk_norm=qk_norm,
+            norm_eps=norm_eps,
         )
         blocks, shifts = ensure_tuple_rep(block_size, 3), ensure_tuple_rep(shift, 3)
         if min(blocks) < 1:
@@ -172,6 +175,7 @@ class GlobalLocalAttention(nn.Module):
         use_combined_linear: fused or separate projections; same results.
         use_flash_attention: fused or eager kernel; same results.
         qk_norm: normalise queries and keys, see ``SABlock``.
+        norm_eps: added to the variance by that norm.
 
     Raises:
         ValueError: when ``fusion`` is unknown, no branch is left, ``pooled_size`` is below 1, or an argument of
@@ -199,6 +203,7 @@ class GlobalLocalAttention(nn.Module):
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
         qk_norm: bool = False,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if fusion not in FUSIONS:
@@ -220,6 +225,7 @@ class GlobalLocalAttention(nn.Module):
             "use_combined_linear": use_combined_linear,
             "use_flash_attention": use_flash_attention,
             "qk_norm": qk_norm,
+            "norm_eps": norm_eps,
         }
         none = nn.Identity()
         self.global_branch = CrossAttentionBlock(hidden_size, num_heads, **options) if use_global else none

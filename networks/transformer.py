@@ -80,6 +80,7 @@ class TransformerBlock(nn.Module):
             "use_combined_linear": use_combined_linear,
             "use_flash_attention": use_flash_attention,
             "qk_norm": qk_norm,
+            "norm_eps": norm_eps,
         }
         self.norm1 = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.attn: SABlock | BlockAttention | GlobalLocalAttention

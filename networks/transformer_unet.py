@@ -116,6 +116,8 @@ class TransformerUNet(nn.Module):
             raise ValueError(f"attention must be one name or {num_layers}, one for each block, got {kinds}.")
         if isinstance(spatial_attention, str) or not set(spatial_attention) <= set(STAGES):
             raise ValueError(f"spatial_attention must be a list of {', '.join(STAGES)}, got {spatial_attention!r}.")
+        if num_outputs < 0:
+            raise ValueError(f"num_outputs must be at least 0, got {num_outputs}.")
         if num_outputs > 0 and global_pool in ("", "token"):
             raise ValueError(f"global_pool must be 'avg', 'avgmax', 'max' or 'map', got {global_pool!r}.")
         full, half, quarter = channels

@@ -27,10 +27,18 @@ class WindowInferer(SlidingWindowInferer):
         self.largest_roi = tuple(roi_size)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
+        """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z).
+
+        Of a network that also gives outputs for the scan, only the logits are kept.
+        """
+
+        def logits(window: Tensor, *more: Any, **options: Any) -> Any:
+            out = network(window, *more, **options)
+            return out[0] if isinstance(out, tuple) else out
+
         image = inputs.as_subclass(torch.Tensor)
         size = image.shape[2:]
         if all(length <= largest for length, largest in zip(size, self.largest_roi, strict=True)):
-            return network(image, *args, **kwargs)
+            return logits(image, *args, **kwargs)
         self.roi_size = tuple(min(length, largest) for length, largest in zip(size, self.largest_roi, strict=True))
-        return super().__call__(image, network, *args, **kwargs)
+        return super().__call__(image, logits, *args, **kwargs)

@@ -7,8 +7,9 @@ from itertools import product
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
-from networks import TransformerUNet
+from networks import BlockAttention, GlobalLocalAttention, SpatialAttention, TransformerUNet
 
 SMALL = {
     "out_channels": 5,
@@ -57,23 +58,103 @@ def test_checkpoint_of_the_other_layout_loads(combined):
     torch.testing.assert_close(target(image), source(image), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(("combined", "flash"), list(product((True, False), repeat=2)))
-def test_scripted_network_agrees_on_two_sizes(combined, flash):
-    network = make_network(use_combined_linear=combined, use_flash_attention=flash)
+VARIANTS = [
+    {"use_combined_linear": True, "use_flash_attention": False},
+    {"use_combined_linear": False, "use_flash_attention": True},
+    {"attention": "block", "block_size": 2},
+    {"attention": ["global", "global_local"], "pooled_size": 2, "fusion": "gate"},
+    {"spatial_attention": ["bottleneck", "up4"], "qk_norm": True},
+    {"num_outputs": 3},
+    {"num_outputs": 2, "global_pool": "avgmax", "use_combined_linear": False},
+]
+
+
+def equal_outputs(found, expected) -> None:
+    for one, other in zip(*(out if isinstance(out, tuple) else (out,) for out in (found, expected)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{}, *VARIANTS], ids=str)
+def test_scripted_network_agrees_on_two_sizes(options):
+    network = make_network(**options)
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(network), buffer)
     buffer.seek(0)
     loaded = torch.jit.load(buffer)
     for size in ((16, 24, 16), (30, 17, 25)):
-        torch.testing.assert_close(loaded(make_image(*size)), network(make_image(*size)), atol=1e-5, rtol=0)
+        equal_outputs(loaded(make_image(*size)), network(make_image(*size)))
 
 
-def test_exports_with_dynamic_sizes():
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, VARIANTS[3], VARIANTS[5]], ids=str)
+def test_exports_with_dynamic_batch_and_sizes(options):
+    network = make_network(**options)
+    dims = dict.fromkeys((0, 2, 3, 4), torch.export.Dim.AUTO)
+    image = make_image(40, 48, 56, batch=2)
+    program = torch.export.export(network, (image,), dynamic_shapes=(dims,)).module()
+    for size in ((56, 40, 48), (41, 60, 64)):  # whole tokens, and padded
+        equal_outputs(program(make_image(*size, batch=3)), network(make_image(*size, batch=3)))
+
+
+@pytest.mark.parametrize("options", VARIANTS[2:], ids=str)
+def test_flags_never_change_the_result_of_any_attention(options):
+    image, first = make_image(24, 16, 20), make_network(**options)
+    for combined, flash in product((True, False), repeat=2):
+        network = make_network(1, **{**options, "use_combined_linear": combined, "use_flash_attention": flash})
+        network.load_state_dict(first.state_dict(), strict=True)
+        equal_outputs(network(image), first(image))
+
+
+def test_block_attention_takes_the_weights_of_global_attention_and_equals_it_in_one_block():
     network = make_network()
-    dims = dict.fromkeys((2, 3, 4), torch.export.Dim.AUTO)
-    program = torch.export.export(network, (make_image(24, 32, 40),), dynamic_shapes=({0: None, 1: None, **dims},))
-    image = make_image(32, 16, 48)
-    torch.testing.assert_close(program.module()(image), network(image), atol=1e-5, rtol=0)
+    local = make_network(1, attention="block", block_size=4)
+    local.load_state_dict(network.state_dict(), strict=True)
+    # The first layer is not shifted: with one layer and one block, both are the same network.
+    network, local = make_network(num_layers=1), make_network(1, num_layers=1, attention="block", block_size=4)
+    local.load_state_dict(network.state_dict(), strict=True)
+    torch.testing.assert_close(local(make_image(32, 24, 16)), network(make_image(32, 24, 16)), atol=1e-5, rtol=0)
+    assert not torch.allclose(local(make_image(72, 24, 16)), network(make_image(72, 24, 16)), atol=1e-4)
+
+
+def test_each_second_local_block_is_shifted():
+    network = make_network(num_layers=4, attention=["block", "global", "global_local", "block"], block_size=(4, 2, 6))
+    fronts = [network.blocks[0].attn.front, network.blocks[2].attn.local_branch.front, network.blocks[3].attn.front]
+    assert fronts == [[0, 0, 0], [2, 1, 3], [0, 0, 0]]
+
+
+def test_spatial_attention_starts_without_effect():
+    plain, network = make_network(), make_network(1, spatial_attention=["bottleneck", "up4", "up2", "up1"])
+    missing, unexpected = network.load_state_dict(plain.state_dict(), strict=False)
+    assert unexpected == []
+    assert {name.split(".")[0] for name in missing} == {"attend8", "attend4", "attend2", "attend1"}
+    torch.testing.assert_close(network(make_image(16, 16, 8)), plain(make_image(16, 16, 8)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("global_pool", ["avg", "avgmax", "max", "map"])
+def test_scan_outputs_come_beside_the_same_logits(global_pool):
+    plain, network = make_network(), make_network(num_outputs=3, global_pool=global_pool)
+    assert plain.state_dict().keys() == {name for name in network.state_dict() if not name.startswith("scan_head")}
+    network.load_state_dict(plain.state_dict(), strict=False)
+    image = make_image(16, 24, 16, batch=2)
+    logits, outputs = network(image)
+    torch.testing.assert_close(logits, plain(image), atol=1e-6, rtol=0)
+    assert outputs.shape == (2, 3)
+    outputs.sum().backward()
+    assert network.scan_head.linear.weight.grad.abs().max() > 0
+    assert network.stem1[0].weight.grad.abs().max() > 0, "the outputs train the encoder"
+
+
+@pytest.mark.parametrize(
+    "options", [{"attention": "block"}, {"attention": "global_local", "pooled_size": 2}, {"spatial_attention": ["up4"]}]
+)
+def test_config_chooses_the_attention(options):
+    config = ConfigParser()
+    config.read_config("configs/train.json")
+    config.update({f"network_def#{name}": value for name, value in options.items()})
+    network = config.get_parsed_content("network_def")
+    kinds = {type(module) for module in network.modules()}
+    wanted = {"block": BlockAttention, "global_local": GlobalLocalAttention, "global": SpatialAttention}
+    assert wanted[options.get("attention", "global")] in kinds
 
 
 def test_every_parameter_gets_a_gradient():
@@ -89,6 +170,12 @@ def test_every_parameter_gets_a_gradient():
         ({"channels": (8, 16)}, r"channels must have 3 entries, got \[8, 16\]"),
         ({"position_grid": (3,)}, r"position_grid must have 3 entries, got \[3\]"),
         ({"hidden_size": 25}, "divisible by num_heads"),
+        ({"attention": "local"}, "one of global, block, global_local, got 'local'"),
+        ({"attention": ["global"]}, "one name or 2, one for each block"),
+        ({"spatial_attention": "up4"}, "a list of bottleneck, up4, up2, up1, got 'up4'"),
+        ({"spatial_attention": ["up8"]}, "a list of bottleneck"),
+        ({"num_outputs": 2, "global_pool": "token"}, "'avg', 'avgmax', 'max' or 'map', got 'token'"),
+        ({"num_outputs": -1}, "num_outputs must be at least 0, got -1"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):

@@ -46,3 +46,11 @@ def test_one_inferer_serves_images_of_any_size(sizes):
         network = Recorder()
         assert inferer(torch.rand(1, 1, *size), network).shape == (1, 2, *size)
         assert set(network.sizes) == {tuple(min(24, length) for length in size)}
+
+
+@pytest.mark.parametrize("size", [(20, 17, 9), (40, 17, 30)])
+def test_outputs_for_the_scan_are_left_out(size):
+    image = torch.rand(1, 1, *size)
+    expected = WindowInferer((24, 24, 24))(image, Recorder())
+    found = WindowInferer((24, 24, 24))(image, lambda window: (Recorder()(window), window.mean((2, 3, 4))))
+    assert torch.equal(found, expected)

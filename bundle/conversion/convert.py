@@ -1,0 +1,130 @@
+"""Convert a checkpoint from one family of keys to another, by way of this bundle's keys in the combined layout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from bundle.conversion.errors import ConversionError, State
+from bundle.conversion.generative_keys import bundle_to_generative, generative_to_bundle
+from bundle.conversion.monai_keys import bundle_to_monai, monai_to_bundle
+from bundle.conversion.timm_keys import bundle_to_timm, timm_to_bundle
+from networks.qkv_layout import combine_qkv, qkv_layouts, to_layout
+
+FAMILIES = ("bundle", "monai", "generative", "timm")
+LAYOUTS = ("combined", "separate")
+ONLY_LAYOUT = {"generative": "separate", "timm": "combined"}
+MONAI_CROSS_ATTENTION = re.compile(r"(?:.*\.)?cross_attn\.")
+
+
+def convert_checkpoint(
+    state: Mapping[str, Tensor],
+    source: str,
+    target: str,
+    network: nn.Module | None = None,
+    layout: str | None = None,
+    grid_size: Sequence[int] | None = None,
+    notes: list[str] | None = None,
+) -> State:
+    """Return a state dict of another family; the caller's is not changed, and no key gets lost unsaid.
+
+    | family       | of |
+    |--------------|----|
+    | `bundle`     | this bundle's ``networks`` |
+    | `monai`      | MONAI's ``ViT``, ``UNETR``, ``TransformerBlock``, ``SABlock`` |
+    | `generative` | MONAI GenerativeModels: ``proj_attn`` in place of ``out_proj``, always separate |
+    | `timm`       | timm's ``VisionTransformer``, always combined |
+
+    Without a network, a checkpoint for MONAI has nothing filled in that this bundle does not keep (``causal_mask``,
+    unused ``norm_cross_attn``), so that MONAI loads it with ``strict=False`` where it has such; its head is that of
+    MONAI's default, ``classification_head.0``.
+
+    Args:
+        state: tensors by their names.
+        source: family of the state.
+        target: family of the result.
+        network: what the result must fit, key by key and shape by shape; for ``bundle``, in either layout.
+        layout: ``"combined"`` or ``"separate"``; when ``None``, the network's, or else the state's, block by block.
+            Cross-attention for MONAI is separate whatever is wanted: MONAI has no other.
+        grid_size: grid of the positions in the state, last axis fastest: (H, W) of one from timm, when it is neither
+            the network's nor a square; (D, H, W) of a 3D one on its way to timm.
+        notes: what is more than renaming is appended, a line for each step.
+
+    Raises:
+        ConversionError: when an argument is not legal; when a key is unknown, missing, left over or misshapen, and
+            then all such keys are listed; when the target cannot express the state.
+    """
+    _check_arguments(state, source, target, layout, grid_size)
+    notes = [] if notes is None else notes
+    try:
+        kept = qkv_layouts(state)
+        result = combine_qkv(state)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    if source != target:
+        ours = network if target == "bundle" else None
+        if source == "monai":
+            result = monai_to_bundle(result, ours, notes)
+        elif source == "generative":
+            result = generative_to_bundle(result)
+        elif source == "timm":
+            result = timm_to_bundle(result, ours, grid_size, notes)
+        if target == "monai":
+            result = bundle_to_monai(result, network, notes)
+        elif target == "generative":
+            result = bundle_to_generative(result)
+        elif target == "timm":
+            result = bundle_to_timm(result, grid_size)
+    if network is None:
+        return _arrange(result, kept, target, layout)
+    wanted = network.state_dict()
+    fitted = _arrange(result, kept | qkv_layouts(wanted), target, None if target == "bundle" else layout)
+    _check_fit(fitted, wanted)
+    return fitted if layout is None else _arrange(fitted, {}, target, layout)
+
+
+def _check_arguments(
+    state: Mapping[str, Tensor], source: str, target: str, layout: str | None, grid_size: Sequence[int] | None
+) -> None:
+    for family in (source, target):
+        if family not in FAMILIES:
+            raise ConversionError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}.")
+    if layout is not None and layout not in LAYOUTS:
+        raise ConversionError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}.")
+    if layout is not None and layout != ONLY_LAYOUT.get(target, layout):
+        raise ConversionError(f"{target} has the {ONLY_LAYOUT[target]} layout only, got {layout!r}.")
+    if grid_size is not None and (len(grid_size) not in (2, 3) or min(grid_size) < 1):
+        raise ConversionError(f"grid_size must have 2 or 3 positive entries, got {list(grid_size)}.")
+    others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if others:
+        raise ConversionError(f"a state dict of tensors is wanted, these are none: {', '.join(others)}.")
+
+
+def _arrange(state: State, kept: Mapping[str, bool], target: str, layout: str | None) -> State:
+    """Return the state with every attention block in the layout wanted, or else in that of ``kept``, by prefix."""
+    result = dict(state)
+    layout = ONLY_LAYOUT.get(target, layout)
+    for prefix, combined in qkv_layouts(state).items():
+        wanted = kept.get(prefix, combined) if layout is None else layout == "combined"
+        if target == "monai" and MONAI_CROSS_ATTENTION.fullmatch(prefix):
+            wanted = False
+        to_layout(result, prefix, wanted)
+    return result
+
+
+def _check_fit(state: State, wanted: Mapping[str, Tensor]) -> None:
+    """Raise ConversionError listing all keys in which the state differs from the network's."""
+    faults = {
+        "missing": [key for key in wanted if key not in state],
+        "left over": [key for key in state if key not in wanted],
+        "misshapen": [
+            f"{key} {tuple(state[key].shape)} in place of {tuple(value.shape)}"
+            for key, value in wanted.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    listed = [f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys]
+    if listed:
+        raise ConversionError(f"the checkpoint does not fit the network; {'; '.join(listed)}.")

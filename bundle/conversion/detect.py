@@ -1,0 +1,54 @@
+"""Tell from the keys of a checkpoint which code wrote it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from bundle.conversion.errors import ConversionError
+from bundle.conversion.monai_keys import unused_cross_norms
+
+ATTENTION = re.compile(r"(^|\.)(qkv|to_q|to_k|to_v)\.(weight|bias)$")
+# Keys that no other family has.
+MARKS = {
+    "generative": re.compile(r"(^|\.)proj_attn\.(weight|bias)$"),
+    "timm": re.compile(
+        r"(^|\.)(patch_embed\.proj\.|pos_embed$|blocks\.\d+\.(attn\.proj|mlp\.fc[12])\.|attn_pool\.(q|kv|proj)\.)"
+    ),
+    "monai": re.compile(r"(^|\.)(causal_mask$|classification_head\.)"),
+    "bundle": re.compile(r"(^|\.)(head\.(linear|attn_pool\.attn)|(local|global)_branch)\."),
+}
+# Keys that MONAI's networks and this bundle's share, with the same meaning.
+SHARED = re.compile(r"(^|\.)(out_proj\.|mlp\.linear[12]\.|patch_embedding\.)")
+
+
+def detect_family(state: Iterable[str]) -> str:
+    """Return ``"bundle"``, ``"monai"``, ``"generative"`` or ``"timm"`` for a state dict or its keys.
+
+    Keys that MONAI and this bundle share, with nothing of MONAI's own among them, are ``"bundle"``: they mean the same.
+
+    Raises:
+        ConversionError: when no key belongs to attention, or the keys belong to more than one family.
+    """
+    keys = list(state)
+    if not any(ATTENTION.search(key) for key in keys):
+        raise ConversionError("no attention found: keys that end in qkv, to_q, to_k or to_v are wanted.")
+    examples = {
+        family: next((key for key in keys if mark.search(key)), None) for family, mark in MARKS.items()
+    }  # family: one of its keys
+    if examples["monai"] is None:
+        examples["monai"] = next(iter(unused_cross_norms(keys) + _cross_attention_of_vit(keys)), None)
+    if examples["monai"] is None and examples["bundle"] is None:
+        examples["bundle"] = next((key for key in keys if SHARED.search(key)), None)
+    found = {family: key for family, key in examples.items() if key is not None}
+    if len(found) > 1:
+        listed = ", ".join(f"{family} ({key})" for family, key in found.items())
+        raise ConversionError(f"the keys belong to more than one family: {listed}.")
+    return next(iter(found), "bundle")
+
+
+def _cross_attention_of_vit(keys: list[str]) -> list[str]:
+    """Return the keys of cross-attention in a vision transformer, which only MONAI's older ones have."""
+    roots = {key.split("patch_embedding.")[0] for key in keys if "patch_embedding." in key}
+    pattern = re.compile(r"(.*?)blocks\.\d+\.cross_attn\.")
+    return [key for key in keys if (match := pattern.match(key)) and match[1] in roots]
