@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
+from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from networks.padding import crop, pad_to_multiple
@@ -38,7 +39,7 @@ class UNETR(nn.Module):
         qkv_bias: whether the q, k and v projections have a bias.
         save_attn: keep the attention weights, see ``SABlock``.
         num_layers: number of transformer blocks.
-        patch_size: size of a patch along each axis: 4, 8, 16 or 32.
+        patch_size: size of a patch, the same along each axis: 4, 8, 16 or 32.
         use_combined_linear: fused or separate QKV projections; same results, same checkpoints.
         use_flash_attention: fused or eager attention kernel; same results.
         qk_norm: normalise queries and keys, see ``SABlock``.
@@ -69,23 +70,26 @@ class UNETR(nn.Module):
         qkv_bias: bool = False,
         save_attn: bool = False,
         num_layers: int = 12,
-        patch_size: int = 16,
+        patch_size: int | Sequence[int] = 16,
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        if patch_size not in STAGES:
-            raise ValueError(f"patch_size must be one of {', '.join(map(str, STAGES))}, got {patch_size}.")
-        stages = STAGES[patch_size]
+        patches = set(ensure_tuple_rep(patch_size, spatial_dims))
+        if len(patches) != 1 or not patches <= set(STAGES):
+            raise ValueError(
+                f"patch_size must be one of {', '.join(map(str, STAGES))} along every axis, got {patch_size}."
+            )
+        self.patch_size = int(patches.pop())
+        stages = STAGES[self.patch_size]
         if num_layers < stages:
             raise ValueError(f"patch_size {patch_size} needs at least {stages} blocks, got num_layers {num_layers}.")
-        self.patch_size = patch_size
         self.skips = [num_layers * index // stages for index in range(stages)]  # of stages 2 and up, at index 1 and up
         self.vit = ViT(
             in_channels,
             img_size,
-            patch_size,
+            self.patch_size,
             hidden_size,
             mlp_dim,
             num_layers,
