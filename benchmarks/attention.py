@@ -167,37 +167,43 @@ def time_rounds(runs: dict[Form, Run], x: Tensor, rounds: int, seconds: float) -
 
 
 def compare_times(tokens: int, memory_share: float, rounds: int, seconds: float) -> str:
-    """Print a table of all forms at one N and return its summary; ratios are of the fastest rounds."""
+    """Print a table of all forms at one N and return its summary.
+
+    Ratios are of medians: on a shared machine, the fastest round is a matter of luck.
+    """
     state, x = draw_state(), torch.randn(1, tokens, HIDDEN_SIZE)
     runs = {form: form.build(state) for form in FORMS if form.fits(tokens, memory_share)}
     reference = runs[MONAI_FLASH](x)
     for run in runs.values():
         torch.testing.assert_close(run(x), reference, rtol=0, atol=TOLERANCE)
     times = time_rounds(runs, x, rounds, seconds)
-    best = {form: min(durations) for form, durations in times.items()}
-    peer = min(value for form, value in best.items() if form.owner != OURS)
-    default = best.get(MONAI_DEFAULT, math.nan)
+    typical = {form: median(durations) for form, durations in times.items()}
+    peer = min(value for form, value in typical.items() if form.owner != OURS)
+    default = typical.get(MONAI_DEFAULT, math.nan)
 
     print(f"\nN = {tokens}, {len(times[OUR_DEFAULT])} rounds, outputs agree within {TOLERANCE:.0e}")
     print(f"{'':44}{'min ms':>10}{'median ms':>11}{'best peer / it':>16}{'MONAI default / it':>20}")
     for form in FORMS:
         label = f"{form.owner:6}{form.name + (' (default)' if form in (OUR_DEFAULT, MONAI_DEFAULT) else ''):38}"
-        if form in best:
-            values = f"{1e3 * best[form]:10.2f}{1e3 * median(times[form]):11.2f}"
-            print(f"{label}{values}{peer / best[form]:16.2f}{default / best[form]:20.2f}".replace("nan", "  -"))
+        if form in typical:
+            values = f"{1e3 * min(times[form]):10.2f}{1e3 * typical[form]:11.2f}"
+            print(f"{label}{values}{peer / typical[form]:16.2f}{default / typical[form]:20.2f}".replace("nan", "  -"))
         else:
             print(f"{label}  does not fit (needs ~{form.gib(tokens):.0f} GiB)")
     sys.stdout.flush()
-    return "\n".join(summarise(tokens, best, peer, default))
+    return "\n".join(summarise(tokens, typical, peer, default))
 
 
-def summarise(tokens: int, best: dict[Form, float], peer: float, default: float) -> Iterator[str]:
+def summarise(tokens: int, typical: dict[Form, float], peer: float, default: float) -> Iterator[str]:
     """Yield how our best and our default form stand to the best peer and to MONAI's default, with the bars."""
     default_bar = DEFAULT_BAR if tokens >= DEFAULT_BAR_FROM else 0.0
-    ours = {"best": min((form for form in best if form.owner == OURS), key=best.__getitem__), "default": OUR_DEFAULT}
+    ours = {
+        "best": min((form for form in typical if form.owner == OURS), key=typical.__getitem__),
+        "default": OUR_DEFAULT,
+    }
     for which, form in ours.items():
         for name, seconds, bar in (("best peer", peer, PEER_BAR), ("MONAI default", default, default_bar)):
-            ratio = seconds / best[form]
+            ratio = seconds / typical[form]
             verdict = f"bar {bar} {'met' if ratio >= bar else 'MISSED'}" if bar else "no bar"
             verdict = "not measured" if math.isnan(ratio) else f"{ratio:.2f}, {verdict}"
             yield f"N = {tokens:<7}{name + ' / our ' + which:30}{verdict:22}({form.name})"

@@ -45,6 +45,8 @@ class ViT(nn.Module):
         ValueError: when an argument is out of range or does not fit the others.
     """
 
+    __jit_unused_properties__ = ("num_classes", "global_pool")
+
     def __init__(
         self,
         in_channels: int,
@@ -105,6 +107,16 @@ class ViT(nn.Module):
         self.activation = nn.Tanh() if post_activation == "Tanh" else nn.Identity()
         self._follow_pool()
         self._register_load_state_dict_pre_hook(self._rename_head)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of outputs."""
+        return self.head.num_classes
+
+    @property
+    def global_pool(self) -> str:
+        """How the tokens become one vector."""
+        return self.head.global_pool
 
     def _rename_head(self, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
         # MONAI's head is a linear, or the first part of a sequence.

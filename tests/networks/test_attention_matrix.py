@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import product
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -79,11 +79,26 @@ MASKS = make_masks()
 MATRIX = pytest.mark.parametrize(("option", "mask_name"), list(product(OPTIONS, MASKS)))
 
 
+PAIRS = [
+    (one, other)
+    for one, other in combinations(OPTIONS, 2)
+    if not OPTIONS[one].keys() & OPTIONS[other].keys() and "plain" not in (one, other)
+]
+
+
+def options_of(option: str) -> dict:
+    """Return the arguments of an option, or of several joined by a plus sign."""
+    return {name: value for part in option.split("+") for name, value in OPTIONS[part].items()}
+
+
 @cache
 def make_block(option: str, combined: bool, flash: bool, scripted: bool = False) -> torch.nn.Module:
     torch.manual_seed(0)
-    arguments = {"hidden_size": HIDDEN, "num_heads": HEADS, **OPTIONS[option]}
-    block = SABlock(**arguments, use_combined_linear=combined, use_flash_attention=flash).eval()
+    block = SABlock(
+        **{"hidden_size": HIDDEN, "num_heads": HEADS, **options_of(option)},
+        use_combined_linear=combined,
+        use_flash_attention=flash,
+    ).eval()
     for name, parameter in block.named_parameters():
         if "rel_pos" in name or "norm" in name:
             torch.nn.init.normal_(parameter)
@@ -93,12 +108,12 @@ def make_block(option: str, combined: bool, flash: bool, scripted: bool = False)
 def inputs(option: str, mask_name: str) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     block = make_block(option, True, True)
     x = torch.randn(BATCH, TOKENS, block.hidden_input_size, generator=torch.Generator().manual_seed(1))
-    return x, MASKS[mask_name], AxialRotary(block.dim_head)(2, 3, 2) if option == "rotary" else None
+    return x, MASKS[mask_name], AxialRotary(block.dim_head)(2, 3, 2) if "rotary" in option else None
 
 
 def expected_of(option: str, x: torch.Tensor, mask, rotary, parameters=None) -> torch.Tensor:
     block = make_block(option, True, True).float()
-    size = OPTIONS[option].get("input_size")
+    size = options_of(option).get("input_size")
     return reference(block, parameters or double_parameters(block), x.double(), mask, rotary, size)
 
 
@@ -117,6 +132,17 @@ def test_every_form_equals_the_formula(option, mask_name):
         torch.testing.assert_close(block.float()(x, mask, rotary).double(), expected, atol=1e-5, rtol=0)
         torch.testing.assert_close(block.double()(x.double(), mask, rotary), expected, atol=1e-10, rtol=0)
         block.float()
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_every_pair_of_options_works_together(one, other):
+    option = f"{one}+{other}"
+    for mask_name in ("none", "float_batch_pairs_with_empty_rows"):
+        x, mask, rotary = inputs(option, mask_name)
+        expected = expected_of(option, x, mask, rotary)
+        for combined, flash in FORMS:
+            found = make_block(option, combined, flash)(x, mask, rotary)
+            torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
 
 
 @MATRIX

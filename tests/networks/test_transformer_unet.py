@@ -105,6 +105,16 @@ def test_flags_never_change_the_result_of_any_attention(options):
         equal_outputs(network(image), first(image))
 
 
+@pytest.mark.parametrize("options", [{}, *VARIANTS[2:]], ids=str)
+def test_bfloat16_autocast_stays_within_five_percent(options):
+    network, image = make_network(**options), make_image(24, 16, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(image)
+    expected = network(image)
+    for one, other in zip(*(out if isinstance(out, tuple) else (out,) for out in (found, expected)), strict=True):
+        assert (one.float() - other).abs().max() < 0.05 * other.abs().max()
+
+
 def test_block_attention_takes_the_weights_of_global_attention_and_equals_it_in_one_block():
     network = make_network()
     local = make_network(1, attention="block", block_size=4)

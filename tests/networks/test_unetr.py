@@ -191,7 +191,7 @@ def test_decoder_has_no_more_stages_than_the_patch_needs():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch_size": 12}, "patch_size must be one of 4, 8, 16, 32, got 12"),
+        ({"patch_size": 12}, "patch_size must be one of 4, 8, 16, 32 along every axis, got 12"),
         ({"patch_size": 16, "num_layers": 3}, "patch_size 16 needs at least 4 blocks, got num_layers 3"),
         ({"hidden_size": 25}, "divisible by num_heads 2"),
         ({"dropout_rate": 2.0}, "dropout"),

@@ -195,6 +195,7 @@ def test_reset_head_is_that_of_a_model_built_with_the_new_pool(class_token, befo
     network.reset_classifier(num_classes, after)
     fresh = make_vit(global_pool=after, num_classes=num_classes, seed=4, **options)
     assert shapes(network) == shapes(fresh)
+    assert (network.num_classes, network.global_pool) == (num_classes, after)
     for name, parameter in network.named_parameters():
         if name in kept and not name.startswith("head.linear"):
             assert parameter is kept[name], name
