@@ -86,9 +86,8 @@ def test_scripted_network_agrees_on_two_sizes(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, VARIANTS[3], VARIANTS[5]], ids=str)
-def test_exports_with_dynamic_batch_and_sizes(options):
-    network = make_network(**options)
+def test_exports_with_dynamic_batch_and_sizes():
+    network = make_network(num_outputs=3)
     dims = dict.fromkeys((0, 2, 3, 4), torch.export.Dim.AUTO)
     image = make_image(40, 48, 56, batch=2)
     program = torch.export.export(network, (image,), dynamic_shapes=(dims,)).module()
