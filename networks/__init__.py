@@ -1,6 +1,7 @@
 """Networks: tensors in, tensors out; nothing here knows of files or configs."""
 
-from networks.attention import CrossAttentionBlock, SABlock
+from networks.attention import SABlock
+from networks.cross_attention import CrossAttentionBlock
 from networks.local_attention import BlockAttention, GlobalLocalAttention
 from networks.pooling import AttentionPool
 from networks.qkv_layout import combine_qkv, separate_qkv

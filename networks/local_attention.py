@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from networks.attention import AttentionBase, CrossAttentionBlock
+from networks.attention import AttentionBase
+from networks.cross_attention import CrossAttentionBlock
 from networks.position import AxialRotary
 
 FUSIONS = ("add", "mult", "avg", "max", "gate")

@@ -8,7 +8,7 @@ import torch
 from monai.networks.blocks.mlp import MLPBlock
 from torch import Tensor, nn
 
-from networks.attention import CrossAttentionBlock
+from networks.cross_attention import CrossAttentionBlock
 
 GLOBAL_POOLS = ("", "avg", "avgmax", "max", "token", "map")
 AVERAGED_POOLS = ("avg", "avgmax", "max")

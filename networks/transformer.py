@@ -7,7 +7,8 @@ from typing import Any, Final, Optional
 from monai.networks.blocks.mlp import MLPBlock
 from torch import Tensor, nn
 
-from networks.attention import CrossAttentionBlock, SABlock
+from networks.attention import SABlock
+from networks.cross_attention import CrossAttentionBlock
 from networks.local_attention import BlockAttention, GlobalLocalAttention
 
 ATTENTIONS = ("global", "block", "global_local")
