@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from bundle.labels import DEFAULT_TABLE, read_labels
-from bundle.training.label_maps import class_weights, load_label_maps
+from bundle.training.draws import Draws
+from bundle.training.label_maps import LabelMap, class_weights, load_label_maps
+from bundle.training.options import SynthesisOptions
 from bundle.training.priors import TissuePriors
-from bundle.training.synthesis import Synthesiser, SynthesisOptions
+from bundle.training.synthesis import Synthesiser
+
+SEED_STRIDE = 1_000_003
+WINDOW_SEED = 1 << 40  # keeps the draws of windows apart from those of samples
 
 
 class SyntheticBrainDataset(Dataset):
@@ -28,6 +34,8 @@ class SyntheticBrainDataset(Dataset):
         options: ranges of the random steps, by name, see ``SynthesisOptions``.
         labels: label table.
         transform: applied to each sample.
+        group: samples in a row that share a window size: those that one step stacks, over all processes.
+        device: where samples are made.
     """
 
     def __init__(
@@ -37,11 +45,14 @@ class SyntheticBrainDataset(Dataset):
         window_mm: Sequence[Sequence[float]],
         length: int,
         seed: int = 0,
-        options: dict[str, float] | None = None,
+        options: dict[str, Any] | None = None,
         labels: str | Path = DEFAULT_TABLE,
         transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        group: int = 1,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.maps, self.class_table = load_label_maps(data, read_labels(labels))
+        maps, self.class_table = load_label_maps(data, read_labels(labels))
+        self.maps = [LabelMap(*(tensor.to(device) for tensor in vars(label_map).values())) for label_map in maps]
         self.synthesise = Synthesiser(
             self.class_table, TissuePriors.t1(self.class_table), SynthesisOptions(**(options or {}))
         )
@@ -50,28 +61,36 @@ class SyntheticBrainDataset(Dataset):
         self.length = length
         self.seed = seed
         self.transform = transform
+        self.group = group
+        self.device = device
 
     def __len__(self) -> int:
         return self.length
 
-    def class_weights(self) -> Tensor:
-        """Return the weight of each channel for the cross entropy, shape (channels,)."""
-        return class_weights(self.maps, self.class_table)
+    def class_weights(self, power: float = 0.5) -> Tensor:
+        """Return the weight of each channel, its frequency to the power of ``-power``, mean 1, shape (channels,)."""
+        return class_weights(self.maps, self.class_table, power)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return ``image`` (1, X, Y, Z) float32, 0 to 1, and ``label`` (1, X, Y, Z) uint8 channels."""
-        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
-        label_map = self.maps[int(torch.randint(len(self.maps), (), generator=rng))]
-        low, high = self.eighths
-        x, y, z = (8 * int(torch.randint(a, b + 1, (), generator=rng)) for a, b in zip(low, high, strict=True))
-        image, label = self.synthesise(label_map, (x, y, z), self.spacing, rng)
-        sample = {"image": self._normalise(image), "label": label}
+        draws = Draws(self.seed * SEED_STRIDE + index, self.device)
+        label_map = self.maps[draws.integer(0, len(self.maps) - 1)]
+        image, label = self.synthesise(label_map, self.window(index), self.spacing, draws)
+        upper = 1 - draws.between(*self.synthesise.options.clip_share)
+        sample = {"image": self._normalise(image, upper), "label": label}
         return sample if self.transform is None else self.transform(sample)
 
+    def window(self, index: int) -> tuple[int, int, int]:
+        """Return the size in voxels of sample ``index``."""
+        draws = Draws(WINDOW_SEED + self.seed * SEED_STRIDE + index // self.group)
+        x, y, z = (8 * draws.integer(a, b) for a, b in zip(*self.eighths, strict=True))
+        return x, y, z
+
     @staticmethod
-    def _normalise(image: Tensor) -> Tensor:
-        """Scale percentiles 0.5 to 99.5 to 0 to 1, as inference does; an eighth of the voxels gives them."""
-        low, high = image[:, ::2, ::2, ::2].flatten().quantile(torch.tensor([0.005, 0.995]))
+    def _normalise(image: Tensor, upper: float) -> Tensor:
+        """Scale quantiles 0.005 to ``upper`` to 0 to 1, as inference does; an eighth of the voxels gives them."""
+        quantiles = torch.tensor([0.005, upper], device=image.device)
+        low, high = image[:, ::2, ::2, ::2].flatten().quantile(quantiles)
         return ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from scipy.ndimage import center_of_mass
 from torch import Tensor
 
 from bundle.labels import Label, mirrored_channels
@@ -17,6 +18,9 @@ from bundle.labels import Label, mirrored_channels
 # choroid plexus (lateral and inferior horn), vessels, the fifth ventricle.
 PART_OF = {25: 2, 57: 41, 136: 4, 163: 43, 137: 5, 164: 44, 30: 2, 62: 41, 72: 4}
 CSF_CODE = 24
+WHITE_CODES, CORTEX_CODES = (2, 41), (3, 42)
+# Too large or too thin to have a centre that means anything: white matter, cortex, fluid, cerebellum.
+SPREAD_OUT_CODES = (2, 3, 7, 8, 24, 41, 42, 46, 47)
 FIRST_HEAD_CODE = 500
 
 
@@ -51,11 +55,19 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class LabelMap:
-    """One label map: generation classes (X, Y, Z) uint8 in RAS, spacing in mm, centre of the brain in voxels."""
+    """One label map.
+
+    Attributes:
+        classes: generation classes, shape (X, Y, Z), uint8, in RAS.
+        spacing: mm along each axis.
+        brain_centre: centre of the brain in voxels.
+        centres: centres of the compact structures in mm from the brain's centre, shape (structures, 3).
+    """
 
     classes: Tensor
     spacing: Tensor
     brain_centre: Tensor
+    centres: Tensor
 
 
 def _read_ras(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +84,13 @@ def _extent(mask: np.ndarray) -> list[tuple[int, int]]:
 def _crop_to_head(codes: np.ndarray, margin: int = 4) -> np.ndarray:
     extent = _extent(codes > 0)
     return codes[tuple(slice(max(low - margin, 0), high + margin + 1) for low, high in extent)]
+
+
+def _centres(classes: np.ndarray, wanted: Sequence[int]) -> Tensor:
+    """Return the centre of each wanted class that is there, in voxels, shape (found, 3); every second voxel counts."""
+    half = classes[::2, ::2, ::2]
+    found = center_of_mass(np.ones_like(half), half, np.intersect1d(wanted, half))
+    return 2 * torch.tensor(found, dtype=torch.float32).reshape(-1, 3)
 
 
 def find_label_maps(folder: str | Path) -> list[str]:
@@ -104,16 +123,22 @@ def load_label_maps(paths: Sequence[str | Path], table: Sequence[Label]) -> tupl
         classes = class_of[np.ascontiguousarray(_crop_to_head(codes))]
         extent = _extent(class_table.is_brain.numpy()[classes])
         centre = torch.tensor([(low + high) / 2 for low, high in extent])
-        maps.append(LabelMap(torch.from_numpy(classes), torch.from_numpy(spacing).float(), centre))
+        compact = [
+            number
+            for number, code in enumerate(class_table.codes)
+            if class_table.is_brain[number] and code not in SPREAD_OUT_CODES
+        ]
+        centres = (_centres(classes, compact) - centre) * torch.from_numpy(spacing).float()
+        maps.append(LabelMap(torch.from_numpy(classes), torch.from_numpy(spacing).float(), centre, centres))
     return maps, class_table
 
 
-def class_weights(maps: Sequence[LabelMap], class_table: ClassTable) -> Tensor:
-    """Return the inverse square root of each channel's frequency inside the head, mean 1, shape (channels,)."""
+def class_weights(maps: Sequence[LabelMap], class_table: ClassTable, power: float = 0.5) -> Tensor:
+    """Return each channel's frequency inside the head to the power of ``-power``, mean 1, shape (channels,)."""
     counts = torch.zeros(len(class_table.mirrored))
     for label_map in maps:
         per_class = torch.bincount(label_map.classes.flatten(), minlength=len(class_table.codes)).float()
         counts.index_add_(0, class_table.channels, per_class)
     counts = (counts + counts[class_table.mirrored]) / 2  # flips make both sides equally frequent
-    weights = counts.clamp(min=1).rsqrt()
+    weights = counts.clamp(min=1).pow(-power)
     return weights / weights.mean()

@@ -1,53 +1,21 @@
 """Synthetic brain images: a label map is deformed, each tissue drawn from a Gaussian, and the scanner imitated.
 
-The recipe is SynthSeg's (arXiv 2107.09559) with T1-like priors. Every number comes from one ``torch.Generator``, so a
-sample depends on its seed alone. All steps run on the device of the label map.
+The recipe is SynthSeg's (arXiv 2107.09559) with T1-like priors or random contrast, and with shapes randomised as in
+SIAM (arXiv 2605.02737). All steps run on the device of the label map.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bundle.training.label_maps import CSF_CODE, ClassTable, LabelMap
+from bundle.training.acquisition import acquire
+from bundle.training.deformation import resize, sample_positions
+from bundle.training.draws import Draws
+from bundle.training.label_maps import CORTEX_CODES, CSF_CODE, WHITE_CODES, ClassTable, LabelMap
+from bundle.training.options import SynthesisOptions
 from bundle.training.priors import TissuePriors
-
-
-@dataclass(frozen=True)
-class SynthesisOptions:
-    """Ranges of the random steps; lengths in mm, intensities on a scale where white matter is near 0.8.
-
-    Attributes:
-        rotation: largest rotation about each axis, degrees.
-        scaling: largest relative change of size along each axis.
-        shearing: largest shear.
-        elastic_spacing, elastic_sd: distance of the control points and largest standard deviation of their shift.
-        shift, head_shift: largest shift of the window along each axis, for stripped and for whole heads.
-        flip, strip, thick_slices: probabilities of a left-right flip, of removing the head, of thick slices.
-        thickness: largest slice thickness, in voxels.
-        bias, gamma, noise, texture, blur: largest log bias field, log gamma, noise, spread inside a tissue, and
-            blur (standard deviation in voxels).
-    """
-
-    rotation: float = 15.0
-    scaling: float = 0.15
-    shearing: float = 0.02
-    elastic_spacing: float = 40.0
-    elastic_sd: float = 4.0
-    shift: float = 12.0
-    head_shift: float = 25.0
-    flip: float = 0.5
-    strip: float = 0.6
-    thick_slices: float = 0.25
-    thickness: float = 3.0
-    bias: float = 0.3
-    gamma: float = 0.25
-    noise: float = 0.05
-    texture: float = 0.06
-    blur: float = 0.8
 
 
 class Synthesiser:
@@ -64,121 +32,118 @@ class Synthesiser:
         self.priors = priors
         self.options = options or SynthesisOptions()
         self.csf = class_table.codes.index(CSF_CODE) if CSF_CODE in class_table.codes else -1
+        index = {code: number for number, code in enumerate(class_table.codes)}
+        self.ribbons = [
+            (index[white], index[cortex])
+            for white, cortex in zip(WHITE_CODES, CORTEX_CODES, strict=True)
+            if white in index and cortex in index
+        ]
 
     def __call__(
-        self, label_map: LabelMap, size: tuple[int, int, int], spacing: float, rng: torch.Generator
+        self, label_map: LabelMap, size: tuple[int, int, int], spacing: float, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Draw one sample.
 
         Args:
-            label_map: the anatomy.
+            label_map: the anatomy, on the device of ``draws``.
             size: voxels of the window, X, Y, Z.
             spacing: edge of a voxel in mm.
-            rng: source of all random numbers, on the device of the label map.
+            draws: source of all random numbers.
 
         Returns:
             Image, float32, shape (1, X, Y, Z), and channel map, uint8, shape (1, X, Y, Z).
         """
-        strip = self._chance(self.options.strip, rng)
-        classes = self._deform(label_map, size, spacing, strip, rng)
-        image = self._paint(classes, rng)
-        channels = self.table.channels.to(classes.device)[classes]
+        strip = draws.chance(self.options.strip)
+        shift = self.options.shift if strip else self.options.head_shift
+        position = sample_positions(label_map, size, spacing, shift, draws, self.options)
+        anatomy, position = self._crop(label_map.classes, position)
+        if draws.chance(self.options.cortex):
+            anatomy = self._vary_cortex(anatomy, draws)
+        classes = self._nearest(anatomy, position)
+        image = self._sample(self._paint(anatomy, draws), position).clamp(min=0)
+        channels = self.table.channels.to(draws.device)[classes]
         if strip:
-            kept = self._brain_mask(classes, rng)
+            kept = self._brain_mask(classes, draws)
             image, channels = image * kept, channels * kept
-        if self._chance(self.options.flip, rng):
-            image, channels = image.flip(0), self.table.mirrored.to(classes.device)[channels].flip(0)
-        image = self._scan(image, rng)
+        if draws.chance(self.options.cut):
+            kept = self._field_of_view(size, draws)
+            image, channels = image * kept, channels * kept
+        if draws.chance(self.options.flip):
+            image, channels = image.flip(0), self.table.mirrored.to(draws.device)[channels].flip(0)
+        image = acquire(image, spacing, not strip, draws, self.options)
         return image[None], channels[None].to(torch.uint8)
 
-    def _uniform(self, shape: tuple[int, ...], largest: float, rng: torch.Generator) -> Tensor:
-        """Draw from -largest to largest."""
-        return (torch.rand(shape, generator=rng, device=rng.device) * 2 - 1) * largest
+    @staticmethod
+    def _crop(classes: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut the label map to what the positions reach; beyond it is background."""
+        low = position.flatten(1).amin(1).floor().long() - 1
+        high = position.flatten(1).amax(1).ceil().long() + 2
+        start = [min(max(int(a), 0), n - 1) for a, n in zip(low, classes.shape, strict=True)]
+        stop = [max(min(int(b), n), a + 1) for b, n, a in zip(high, classes.shape, start, strict=True)]
+        cut = classes[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        cut = F.pad(cut, (1, 1, 1, 1, 1, 1))  # background, which the border's positions are clamped to
+        return cut, position - torch.tensor(start, device=position.device).reshape(3, 1, 1, 1) + 1
 
-    def _positive(self, largest: float, rng: torch.Generator) -> float:
-        return float(torch.rand((), generator=rng, device=rng.device)) * largest
+    def _vary_cortex(self, classes: Tensor, draws: Draws) -> Tensor:
+        """Move the border of white matter and cortex by a voxel, inwards or outwards, in smooth patches."""
+        patches = resize(draws.normal((1, 1, 5, 5, 5)), list(classes.shape))[0, 0] > 0
+        thicker = draws.chance(0.5)
+        result = classes.clone()
+        for white, cortex in self.ribbons:
+            source, target = (white, cortex) if thicker else (cortex, white)
+            grown = classes == target
+            near = torch.zeros_like(grown)
+            for axis in range(3):
+                near.narrow(axis, 1, grown.shape[axis] - 1).logical_or_(grown.narrow(axis, 0, grown.shape[axis] - 1))
+                near.narrow(axis, 0, grown.shape[axis] - 1).logical_or_(grown.narrow(axis, 1, grown.shape[axis] - 1))
+            result[near & patches & (classes == source)] = target
+        return result
 
-    def _chance(self, probability: float, rng: torch.Generator) -> bool:
-        return self._positive(1.0, rng) < probability
-
-    def _affine(self, rng: torch.Generator) -> Tensor:
-        angles = self._uniform((3,), self.options.rotation, rng).deg2rad()
-        matrix = torch.diag(1 + self._uniform((3,), self.options.scaling, rng))
-        matrix = matrix + self._uniform((3, 3), self.options.shearing, rng) * (1 - torch.eye(3, device=rng.device))
-        for axis in range(3):
-            cos, sin = angles[axis].cos(), angles[axis].sin()
-            i, j = (axis + 1) % 3, (axis + 2) % 3
-            rotation = torch.eye(3, device=rng.device)
-            rotation[i, i], rotation[j, j], rotation[i, j], rotation[j, i] = cos, cos, -sin, sin
-            matrix = rotation @ matrix
-        return matrix
-
-    def _smooth_field(self, channels: int, size: tuple[int, ...], points: list[int], rng: torch.Generator) -> Tensor:
-        """Draw a standard normal field on ``points`` and resample it to ``size``, shape (channels, X, Y, Z)."""
-        coarse = torch.randn((1, channels, *points), generator=rng, device=rng.device)
-        return F.interpolate(coarse, size=size, mode="trilinear", align_corners=True)[0]
-
-    def _deform(
-        self, label_map: LabelMap, size: tuple[int, int, int], spacing: float, strip: bool, rng: torch.Generator
-    ) -> Tensor:
-        """Sample the label map on a shifted, rotated, scaled and bent grid, shape (X, Y, Z), int64."""
-        device = label_map.classes.device
-        matrix = self._affine(rng)
-        centre = self._uniform((3,), self.options.shift if strip else self.options.head_shift, rng)
-        points = [max(3, round(n * spacing / self.options.elastic_spacing) + 1) for n in size]
-        bend = self._smooth_field(3, size, points, rng) * self._positive(self.options.elastic_sd, rng)
-
-        axes = [(torch.arange(n, device=device) - (n - 1) / 2) * spacing for n in size]
-        flat = torch.zeros(size, dtype=torch.int64, device=device)
-        inside = torch.ones(size, dtype=torch.bool, device=device)
-        for row in range(3):
-            # mm from the brain's centre, along one axis of the label map
-            position = bend[row] + centre[row]
-            for column, axis in enumerate(axes):
-                shape = [1, 1, 1]
-                shape[column] = -1
-                position = position + (matrix[row, column] * axis).reshape(shape)
-            voxel = (position / label_map.spacing[row].to(device) + label_map.brain_centre[row].to(device)).round()
-            length = label_map.classes.shape[row]
-            inside &= (voxel >= 0) & (voxel < length)
-            flat = flat * length + voxel.clamp(0, length - 1).long()
-        return label_map.classes.flatten()[flat].long() * inside
-
-    def _paint(self, classes: Tensor, rng: torch.Generator) -> Tensor:
-        """Give each voxel an intensity from the Gaussian of its tissue, shape (X, Y, Z)."""
+    def _paint(self, classes: Tensor, draws: Draws) -> Tensor:
+        """Give each voxel of the label map an intensity from the Gaussian of its tissue, shape of ``classes``."""
         tissues = len(self.priors.mean)
-        draws = torch.randn((tissues,), generator=rng, device=rng.device)
-        means = self.priors.mean.to(rng.device) + draws * self.priors.spread.to(rng.device)
-        spreads = torch.rand((tissues,), generator=rng, device=rng.device) * self.options.texture
-        tissue = self.priors.tissue_of_class.to(classes.device)
-        grain = torch.randn(classes.shape, generator=rng, device=rng.device)
-        return (means[tissue][classes] + spreads[tissue][classes] * grain).clamp(min=0)
+        if draws.chance(self.options.random_contrast):
+            means = draws.uniform((tissues,), 0.5) + 0.5
+        else:
+            means = self.priors.mean.to(draws.device) + draws.normal((tissues,)) * self.priors.spread.to(draws.device)
+        spreads = draws.uniform((tissues,), self.options.texture).abs()
+        tissue = self.priors.tissue_of_class.to(draws.device)
+        index = classes.flatten().int()
+        mean = means.clamp(min=0)[tissue].index_select(0, index)
+        grain = draws.voxel_noise((index.numel(),)).mul_(spreads[tissue].index_select(0, index))
+        return mean.add_(grain).reshape(classes.shape)
 
-    def _brain_mask(self, classes: Tensor, rng: torch.Generator) -> Tensor:
+    @staticmethod
+    def _nearest(classes: Tensor, position: Tensor) -> Tensor:
+        """Look up the class nearest to each position, shape (X, Y, Z), int64."""
+        flat = torch.zeros(position.shape[1:], dtype=torch.int64, device=position.device)
+        for axis, length in enumerate(classes.shape):
+            flat = flat * length + position[axis].round().clamp(0, length - 1).long()
+        return classes.flatten()[flat].long()
+
+    @staticmethod
+    def _sample(painted: Tensor, position: Tensor) -> Tensor:
+        """Interpolate linearly between painted voxels: partial volume where tissues meet, shape (X, Y, Z)."""
+        scale = 2 / (torch.tensor(painted.shape, device=position.device) - 1).clamp(min=1)
+        grid = (position * scale.reshape(3, 1, 1, 1) - 1).flip(0).movedim(0, -1)
+        return F.grid_sample(painted[None, None], grid[None], padding_mode="border", align_corners=True)[0, 0]
+
+    def _brain_mask(self, classes: Tensor, draws: Draws) -> Tensor:
         """A brain mask as a skull-stripping tool would draw it: closed over the sulci, sometimes with a rim of CSF."""
-        grow = 1 + int(self._positive(2.0, rng))
-        shrink = int(self._positive(grow + 1.0, rng))
+        grow = 1 + int(draws.positive(2.0))
+        shrink = int(draws.positive(grow + 1.0))
         brain = self.table.is_brain.to(classes.device)[classes]
         closed = -self._dilate(-self._dilate(brain[None].float(), grow), shrink)[0] > 0.5
         # A rim may hold what lies behind the fluid; a tight mask never cuts tissue.
-        return brain | (closed if self._chance(0.5, rng) else closed & (classes == self.csf))
+        return brain | (closed if draws.chance(0.5) else closed & (classes == self.csf))
 
-    def _scan(self, image: Tensor, rng: torch.Generator) -> Tensor:
-        """Bias field, gamma, blur, thick slices and noise, shape (X, Y, Z)."""
-        size = tuple(image.shape)
-        background = image == 0
-        bias = self._smooth_field(1, size, [4, 4, 4], rng)[0] * self._positive(self.options.bias, rng)
-        image = image * bias.exp()
-        image = image.clamp(min=1e-4) ** self._uniform((), self.options.gamma, rng).exp()
-        image = image.masked_fill(background, 0.0)[None, None]
-        image = self._blur(image, self._positive(self.options.blur, rng))
-        if self._chance(self.options.thick_slices, rng):
-            coarse = list(size)
-            axis = int(self._positive(3.0, rng))
-            coarse[axis] = max(2, round(size[axis] / (1 + self._positive(self.options.thickness - 1, rng))))
-            image = F.interpolate(F.interpolate(image, size=coarse, mode="area"), size=size, mode="trilinear")
-        noise = torch.randn(size, generator=rng, device=rng.device) * self._positive(self.options.noise, rng)
-        return (image[0, 0] + noise * (image[0, 0] > 0)).clamp(min=0)
+    def _field_of_view(self, size: tuple[int, int, int], draws: Draws) -> Tensor:
+        """A mask that ends early on one side of the window, shape (X, Y, Z)."""
+        axis = draws.integer(0, 2)
+        cut = round(size[axis] * draws.positive(self.options.cut_share))
+        kept = torch.ones(size, dtype=torch.bool, device=draws.device)
+        kept.narrow(axis, 0 if draws.chance(0.5) else size[axis] - cut, cut).fill_(False)
+        return kept
 
     @staticmethod
     def _dilate(mask: Tensor, radius: int) -> Tensor:
@@ -188,17 +153,3 @@ class Synthesiser:
             kernel[axis], padding[axis] = 2 * radius + 1, radius
             mask = F.max_pool3d(mask, kernel, stride=1, padding=padding)
         return mask
-
-    @staticmethod
-    def _blur(image: Tensor, sigma: float) -> Tensor:
-        """Blur (1, 1, X, Y, Z) with a Gaussian of ``sigma`` voxels."""
-        if sigma < 0.2:
-            return image
-        offsets = torch.arange(-2, 3, device=image.device, dtype=image.dtype)
-        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        kernel = kernel / kernel.sum()
-        for axis in range(3):
-            shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-            shape[axis + 2], padding[axis] = -1, 2
-            image = F.conv3d(image, kernel.reshape(shape), padding=padding)
-        return image

@@ -1,0 +1,59 @@
+"""Ranges of the generator's random steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SynthesisOptions:
+    """Ranges of the random steps; lengths in mm, intensities on a scale where white matter is near 0.8.
+
+    Attributes:
+        rotation: largest rotation about each axis, degrees.
+        scaling: largest relative change of size along each axis.
+        shearing: largest shear.
+        elastic_spacing, elastic_sd: distance of the control points and largest standard deviation of their shift.
+        fine_elastic_spacing, fine_elastic_sd: the same for a second, finer field.
+        swellings, swelling: largest number of structures that swell or shrink with what surrounds them, and the
+            largest relative change at their centre (shape randomisation as in SIAM, arXiv 2605.02737).
+        cortex: probability of patches of thicker or of thinner cortex, by one voxel of the label map.
+        shift, head_shift: largest shift of the window along each axis, for stripped and for whole heads.
+        flip, strip: probabilities of a left-right flip and of removing the head.
+        cut, cut_share: probability that the field of view ends within the window, and the largest share cut off.
+        random_contrast: probability that each tissue's intensity is drawn anew, whatever its T1 prior.
+        bias, gamma, noise, texture, blur: largest log bias field, log gamma, noise, spread inside a tissue, and
+            blur (standard deviation in voxels).
+        thick_slices: probability of slices thicker than the voxels in their plane.
+        slice_spacing: smallest and largest distance of such slices.
+        plane_spacing: smallest and largest voxel in the plane, and of scans without thick slices.
+        clip_share: smallest and largest share of voxels above the intensity that becomes 1; scans come with more or
+            less air around the head, inference clips 0.5 % of all voxels.
+    """
+
+    rotation: float = 20.0
+    scaling: float = 0.15
+    shearing: float = 0.02
+    elastic_spacing: float = 40.0
+    elastic_sd: float = 4.0
+    fine_elastic_spacing: float = 15.0
+    fine_elastic_sd: float = 1.0
+    swellings: int = 4
+    swelling: float = 0.35
+    cortex: float = 0.3
+    shift: float = 12.0
+    head_shift: float = 25.0
+    flip: float = 0.5
+    strip: float = 0.6
+    cut: float = 0.15
+    cut_share: float = 0.25
+    random_contrast: float = 0.0
+    bias: float = 0.35
+    gamma: float = 0.3
+    noise: float = 0.06
+    texture: float = 0.06
+    blur: float = 0.5
+    thick_slices: float = 0.3
+    slice_spacing: tuple[float, float] = (1.0, 6.0)
+    plane_spacing: tuple[float, float] = (0.7, 2.0)
+    clip_share: tuple[float, float] = (0.002, 0.02)

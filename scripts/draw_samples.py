@@ -1,0 +1,59 @@
+"""Draw a contact sheet of synthetic samples, as training sees them.
+
+``python -m scripts.draw_samples LABEL_MAPS sheet.png [--spacing 1.5] [--count 12] [--seed 0] [--options '{...}']``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("label_maps", help="folder with NIfTI label maps in FreeSurfer codes")
+    parser.add_argument("sheet", type=Path, help="PNG to write")
+    parser.add_argument("--spacing", type=float, default=1.5, help="edge of a voxel in mm")
+    parser.add_argument("--window", type=float, nargs=3, default=[180, 220, 180], help="mm along X, Y and Z")
+    parser.add_argument("--count", type=int, default=12, help="number of samples")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--options", type=json.loads, default={}, help="ranges of the random steps, as JSON")
+    parser.add_argument("--overwrite", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code."""
+    options = parse_arguments(arguments)
+    from tqdm import tqdm
+
+    from bundle.labels import read_labels
+    from bundle.report import draw_contact_sheet
+    from bundle.training import SyntheticBrainDataset, find_label_maps
+
+    try:
+        if options.sheet.exists() and not options.overwrite:
+            raise FileExistsError(f"{options.sheet}: exists already; a free name, or --overwrite, is wanted.")
+        maps = find_label_maps(options.label_maps)
+        window = [options.window, options.window]
+        dataset = SyntheticBrainDataset(
+            maps, options.spacing, window, options.count, options.seed, options=options.options
+        )
+        samples = [
+            (sample["image"][0].numpy(), sample["label"][0].numpy())
+            for sample in (dataset[index] for index in tqdm(range(options.count), unit="sample", disable=None))
+        ]
+        title = f"{options.count} synthetic samples at {options.spacing:g} mm, seed {options.seed}"
+        draw_contact_sheet(samples, read_labels(), options.sheet, title)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print(options.sheet)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
