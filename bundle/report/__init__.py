@@ -4,4 +4,4 @@ from bundle.report.contact_sheet import draw_contact_sheet
 from bundle.report.picture import draw_qc
 from bundle.report.volumes import StructureVolume, structure_volumes, write_volumes
 
-__all__ = ["draw_contact_sheet", "StructureVolume", "draw_qc", "structure_volumes", "write_volumes"]
+__all__ = ["StructureVolume", "draw_contact_sheet", "draw_qc", "structure_volumes", "write_volumes"]

@@ -28,7 +28,7 @@ def draw_contact_sheet(
         title: line above the sheet.
     """
     rows = -(-len(samples) // 2)
-    figure = Figure(figsize=(15, 2.6 * rows + 0.3), facecolor="black", layout="constrained")
+    figure = Figure(figsize=(15, 1.52 * rows + 0.3), facecolor="black", layout="constrained")
     canvas = FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, color="white", fontsize=11)
