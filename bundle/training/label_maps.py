@@ -21,6 +21,7 @@ CSF_CODE = 24
 WHITE_CODES, CORTEX_CODES = (2, 41), (3, 42)
 # Too large or too thin to have a centre that means anything: white matter, cortex, fluid, cerebellum.
 SPREAD_OUT_CODES = (2, 3, 7, 8, 24, 41, 42, 46, 47)
+VENTRICLE_CODES = (4, 5, 14, 43, 44)  # lateral ventricles with their inferior horns, third ventricle
 FIRST_HEAD_CODE = 500
 
 
@@ -33,12 +34,14 @@ class ClassTable:
         channels: network channel of each class, shape (classes,).
         mirrored: channel of the structure on the other side, shape (channels,).
         is_brain: whether a class is brain tissue or ventricle, shape (classes,).
+        is_ventricle: whether a class belongs to the lateral or third ventricles, shape (classes,).
     """
 
     codes: tuple[int, ...]
     channels: Tensor
     mirrored: Tensor
     is_brain: Tensor
+    is_ventricle: Tensor
 
     @classmethod
     def from_codes(cls, codes: Sequence[int], table: Sequence[Label]) -> ClassTable:
@@ -50,6 +53,7 @@ class ClassTable:
             channels=torch.tensor([channel_of.get(PART_OF.get(code, code), 0) for code in ordered]),
             mirrored=torch.tensor(mirrored_channels(list(table))),
             is_brain=torch.tensor([0 < code < FIRST_HEAD_CODE and code != CSF_CODE for code in ordered]),
+            is_ventricle=torch.tensor([PART_OF.get(code, code) in VENTRICLE_CODES for code in ordered]),
         )
 
 

@@ -18,6 +18,8 @@ class SynthesisOptions:
         swellings, swelling: largest number of structures that swell or shrink with what surrounds them, and the
             largest relative change at their centre (shape randomisation as in SIAM, arXiv 2605.02737).
         cortex: probability of patches of thicker or of thinner cortex, by one voxel of the label map.
+        ventricles: probability of smaller lateral and third ventricles, by one to three voxels of the label map; what
+            borders them takes the place. Label maps of the old have large ones.
         shift, head_shift: largest shift of the window along each axis, for stripped and for whole heads.
         flip, strip: probabilities of a left-right flip and of removing the head.
         cut, cut_share: probability that the field of view ends within the window, and the largest share cut off.
@@ -41,6 +43,7 @@ class SynthesisOptions:
     swellings: int = 4
     swelling: float = 0.35
     cortex: float = 0.3
+    ventricles: float = 0.5
     shift: float = 12.0
     head_shift: float = 25.0
     flip: float = 0.5

@@ -59,6 +59,8 @@ class Synthesiser:
         anatomy, position = self._crop(label_map.classes, position)
         if draws.chance(self.options.cortex):
             anatomy = self._vary_cortex(anatomy, draws)
+        if draws.chance(self.options.ventricles):
+            anatomy = self._shrink_ventricles(anatomy, draws.integer(1, 3))
         classes = self._nearest(anatomy, position)
         image = self._sample(self._paint(anatomy, draws), position).clamp(min=0)
         channels = self.table.channels.to(draws.device)[classes]
@@ -98,6 +100,21 @@ class Synthesiser:
                 near.narrow(axis, 0, grown.shape[axis] - 1).logical_or_(grown.narrow(axis, 1, grown.shape[axis] - 1))
             result[near & patches & (classes == source)] = target
         return result
+
+    def _shrink_ventricles(self, classes: Tensor, voxels: int) -> Tensor:
+        """Give the outermost voxels of the ventricles to a neighbour, once for each voxel of depth."""
+        is_ventricle = self.table.is_ventricle.to(classes.device)
+        flat = classes.flatten().clone()
+        steps = torch.tensor([step for stride in classes.stride() for step in (-stride, stride)], device=flat.device)
+        inside = is_ventricle.index_select(0, flat.int()).nonzero()[:, 0]
+        for _ in range(voxels):
+            neighbours = flat[inside[:, None] + steps]  # the border of ``classes`` is background
+            outside = ~is_ventricle[neighbours.long()]
+            reached = outside.any(1)
+            first = outside.to(torch.uint8).argmax(1, keepdim=True)
+            flat[inside[reached]] = neighbours.gather(1, first)[reached, 0]
+            inside = inside[~reached]
+        return flat.reshape(classes.shape)
 
     def _paint(self, classes: Tensor, draws: Draws) -> Tensor:
         """Give each voxel of the label map an intensity from the Gaussian of its tissue, shape of ``classes``."""

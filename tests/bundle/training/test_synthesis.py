@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 from torch.utils.data import DataLoader
 
 from bundle.labels import mirrored_channels, read_labels
@@ -213,6 +213,20 @@ def test_cortex_grows_or_shrinks_by_a_voxel_only_at_white_matter(folder):
         assert not (changed & ((classes == white) | (classes == grey))).numpy()[~border].any()
     assert grown > 0
     assert shrunk > 0
+
+
+@pytest.mark.parametrize("voxels", [1, 2])
+def test_ventricles_shrink_as_an_erosion_and_neighbours_take_their_place(folder, voxels):
+    dataset = make_dataset(folder, **STILL)
+    classes = torch.nn.functional.pad(dataset.maps[0].classes, (1,) * 6)
+    before = dataset.class_table.is_ventricle[classes.long()].numpy()
+    shrunk = dataset.synthesise._shrink_ventricles(classes, voxels)
+    after = dataset.class_table.is_ventricle[shrunk.long()].numpy()
+    assert 0 < after.sum() < before.sum()
+    assert np.array_equal(after, binary_erosion(before, iterations=voxels))
+    assert torch.equal(shrunk[~torch.from_numpy(before)], classes[~torch.from_numpy(before)])
+    tissues = dataset.class_table.channels[shrunk.long()][torch.from_numpy(before & ~after)]
+    assert set(tissues.tolist()) <= {CHANNEL[code] for code in (2, 3, 10, 24, 41, 42, 49)}
 
 
 def test_partial_volume_lies_between_the_tissues(folder):
