@@ -1,50 +1,60 @@
 """Dice against manual labels of real scans, and against nilearn's tissue maps of the MNI152 T1.
 
 ``python -m benchmarks.anatomy [--dataset-dir DIR] [--checkpoint FILE] [--json FILE]``; DIR holds NAME_T1.nii.gz with
-NAME_labels.nii.gz (code 255 is not scored there). Without it only the MNI152 T1 is scored.
+NAME_labels.nii.gz (code 255 is not scored there). Without it only the MNI152 T1 is scored. Intervals are bootstrap
+intervals over the scans.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
+from monai.metrics import compute_dice
 
+from bundle.evaluation import CaseScores, Scorer, Summary, mirror_line, summarise
+from bundle.evaluation.tables import write_json
 from bundle.labels import read_labels
 from bundle.segmenter import Segmenter
 from bundle.training import find_pairs
 from scripts.sample_volume import write_sample_volume
 
-IGNORED_VOXELS = 255
+IGNORED_VOXELS = (255,)
 UNSCORED_CODES = (24,)  # drawn in part only in the manual labels
 GREY_CODES = (3, 42, 8, 47, 10, 49, 11, 50, 12, 51, 13, 52, 17, 53, 18, 54, 26, 58)
 WHITE_CODES = (2, 41, 7, 46)
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Dice overlap of two masks, NaN when both are empty."""
-    total = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / total if total else float("nan")
+def score_cases(segmenter: Segmenter, dataset_dir: str) -> list[CaseScores]:
+    """Segment and score each scan of a folder; cases have the scans' file names."""
+    scorer = Scorer(read_labels(), IGNORED_VOXELS, UNSCORED_CODES)
+    return [
+        scorer.score_files(Path(pair["image"]).name, segmenter.segment(pair["image"]).label_map, pair["label"])
+        for pair in find_pairs(dataset_dir)
+    ]
+
+
+def dice_table(cases: list[CaseScores]) -> dict[str, dict[str, float]]:
+    """Return the Dice of each structure and scan."""
+    names = [score.label.name for score in cases[0].structures]
+    return {name: {case.case: case.structures[index].dice for case in cases} for index, name in enumerate(names)}
 
 
 def score_scans(segmenter: Segmenter, dataset_dir: str) -> dict[str, dict[str, float]]:
-    """Return the Dice of each structure and scan."""
-    structures = [label for label in read_labels()[1:] if label.code not in UNSCORED_CODES]
-    scores: dict[str, dict[str, float]] = {label.name: {} for label in structures}
-    for pair in find_pairs(dataset_dir):
-        predicted = np.asarray(nib.load(segmenter.segment(pair["image"]).label_map).dataobj)
-        manual = np.asarray(nib.load(pair["label"]).dataobj)
-        scored = manual != IGNORED_VOXELS
-        for label in structures:
-            scores[label.name][Path(pair["image"]).name] = dice(
-                (predicted == label.code) & scored, (manual == label.code) & scored
-            )
-    return scores
+    """Segment each scan of a folder and return the Dice of each structure and scan."""
+    return dice_table(score_cases(segmenter, dataset_dir))
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the Dice overlap of two masks."""
+    return compute_dice(*(torch.from_numpy(mask)[None, None] for mask in (first, second))).item()
 
 
 def score_mni152(segmenter: Segmenter, folder: Path) -> dict[str, float]:
@@ -55,10 +65,37 @@ def score_mni152(segmenter: Segmenter, folder: Path) -> dict[str, float]:
     write_sample_volume(sample)
     predicted = np.asarray(nib.load(segmenter.segment(sample).label_map).dataobj)
     maps = {"grey": load_mni152_gm_template(resolution=1), "white": load_mni152_wm_template(resolution=1)}
+    tissues = (("grey", GREY_CODES), ("white", WHITE_CODES))
+    return {name: dice(np.isin(predicted, codes), maps[name].get_fdata() > 0.5) for name, codes in tissues}
+
+
+def scans_record(cases: list[CaseScores], summary: Summary) -> dict[str, Any]:
+    """Return what the JSON holds of the real scans."""
     return {
-        name: dice(np.isin(predicted, codes), maps[name].get_fdata() > 0.5)
-        for name, codes in (("grey", GREY_CODES), ("white", WHITE_CODES))
+        "structures": dice_table(cases),
+        "mean_dice": summary.overall["dice"].mean,
+        "dice": {row.label.name: asdict(row.estimates["dice"]) for row in summary.structures},
+        "overall": {metric: asdict(estimate) for metric, estimate in summary.overall.items()},
+        "left_right_confusion": {case.case: case.mirrored_share for case in cases},
     }
+
+
+def print_scans(cases: list[CaseScores], summary: Summary) -> None:
+    """Print the Dice of each structure and scan, the means with their intervals, and the confusion of sides."""
+    print(f"{'structure':30}" + "".join(f"{case.case[:8]:>9}" for case in cases) + f"{'mean':>9}   interval")
+    for row, dice in zip(summary.structures, dice_table(cases).values(), strict=True):
+        found = row.estimates["dice"]
+        print(
+            f"{row.label.name:30}"
+            + "".join(f"{value:9.3f}" for value in dice.values())
+            + f"{found.mean:9.3f}   {found.low:.3f} to {found.high:.3f}"
+        )
+    mean = summary.overall["dice"]
+    print(
+        f"mean Dice over {len(summary.structures)} structures and {len(cases)} scans: {mean.mean:.3f}"
+        f" ({mean.low:.3f} to {mean.high:.3f})"
+    )
+    print(mirror_line(summary))
 
 
 def main() -> None:
@@ -70,27 +107,19 @@ def main() -> None:
     parser.add_argument("--json")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    result: dict[str, object] = {}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         overrides = {"pixdim": [options.pixdim] * 3} if options.pixdim else {}
         segmenter = Segmenter(output_dir=folder, checkpoint=options.checkpoint, **overrides)
         result["mni152"] = score_mni152(segmenter, Path(folder))
         if options.dataset_dir:
-            scores = score_scans(segmenter, options.dataset_dir)
-            result["structures"] = scores
-            scans = sorted(next(iter(scores.values())))
-            print(f"{'structure':30}" + "".join(f"{scan[:8]:>9}" for scan in scans) + f"{'mean':>9}")
-            for name, row in scores.items():
-                print(
-                    f"{name:30}"
-                    + "".join(f"{row[scan]:9.3f}" for scan in scans)
-                    + f"{np.mean(list(row.values())):9.3f}"
-                )
-            result["mean_dice"] = float(np.mean([value for row in scores.values() for value in row.values()]))
-            print(f"mean Dice over {len(scores)} structures and {len(scans)} scans: {result['mean_dice']:.3f}")
+            cases = score_cases(segmenter, options.dataset_dir)
+            summary = summarise(cases)
+            print_scans(cases, summary)
+            result |= scans_record(cases, summary)
     print("MNI152 T1: " + ", ".join(f"{name} matter {value:.3f}" for name, value in result["mni152"].items()))
     if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_json(result, options.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,170 @@
+"""Which prediction belongs to which reference, told by the names of the files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.evaluation.label_map import check_same_grid, read_grid
+from bundle.io import InputError
+from bundle.io.names import volume_stem, volume_suffix
+
+LABEL_SUFFIXES = ("_labels", "_label", "_dseg", "_seg")
+"""What label maps have behind the name of their case, here, in BIDS and in MONAI."""
+IMAGE_SUFFIXES = ("_T1w", "_T1", "_0000")
+"""What the scans of a case have behind its name, here, in BIDS and in nnU-Net."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction, its reference, and the name of the case: the reference's, without what marks it as a label map."""
+
+    case: str
+    prediction: Path
+    reference: Path
+
+
+def pair_label_maps(prediction: str | Path, reference: str | Path) -> list[Pair]:
+    """Pair two files, or the label maps of two folders by name.
+
+    A prediction is ``NAME.nii.gz``, ``NAME_seg.nii.gz``, or ``NAME/NAME_seg.nii.gz`` as ``scripts.segment`` writes it;
+    a reference is ``NAME.nii.gz`` or has one of ``LABEL_SUFFIXES``. Names are compared without these suffixes, and
+    what finds no partner once more without ``IMAGE_SUFFIXES``: ``1000_T1/1000_T1_seg.nii.gz`` belongs to
+    ``1000_labels.nii.gz``. Scans among the references are passed over.
+
+    Raises:
+        InputError: when a file has no partner (all of them are named), two files have one name, or nothing is there.
+    """
+    sides = Path(prediction), Path(reference)
+    if all(path.is_file() for path in sides):
+        return [Pair(case_name(sides[1]), *sides)]
+    for path, other in (sides, sides[::-1]):
+        if not path.is_dir():
+            found = "found a file" if path.is_file() else "no such file or folder"
+            wanted = f"a folder is wanted, as {other} is one" if other.is_dir() else "two files or folders are wanted"
+            raise InputError(path, found, wanted)
+    predictions = _by_case(sides[0], _predictions(sides[0]))
+    references = _by_case(sides[1], _references(sides[1]))
+    partners = _match(predictions, references)
+    _check_complete(sides, predictions, references, partners)
+    return [Pair(case, predictions[partners[case]], references[case]) for case in sorted(references)]
+
+
+def evaluation_items(
+    datalist: Sequence[Mapping[str, Any]] | None, dataset_dir: str | Path, assume_affine: bool = False
+) -> list[dict[str, str]]:
+    """Return ``[{"image": path, "reference": path}, ...]`` for ``configs/evaluate.json``, every pair on one grid.
+
+    The label goes by another name, since MONAI's evaluator replaces ``label`` by the tensor that it does not find.
+
+    Args:
+        datalist: items with ``image`` and ``label``; None stands for all pairs of the folder. A relative path that
+            does not exist, but does in ``dataset_dir``, is taken from there.
+        dataset_dir: folder of a ``dataset.json``, or of pairs as ``bundle.training.find_pairs`` finds them.
+        assume_affine: accept headers without sform and qform.
+
+    Raises:
+        InputError: when an item lacks one of the two, a file cannot be used, or an image and its label lie on
+            different grids.
+        FileNotFoundError: when the folder holds no pair, or an image has no label.
+    """
+    if datalist is None:
+        datalist = _listed(Path(dataset_dir))
+    items = []
+    for entry in datalist:
+        if not isinstance(entry, Mapping) or not {"image", "label"} <= entry.keys():
+            raise InputError("datalist", f"found the item {entry!r}", "items with an image and a label are wanted")
+        image, label = (_placed(entry[key], Path(dataset_dir)) for key in ("image", "label"))
+        check_same_grid(read_grid(image, assume_affine), read_grid(label, assume_affine))
+        items.append({"image": str(image), "reference": str(label)})
+    if not items:
+        raise InputError("datalist", "found no entry", "at least one pair is wanted")
+    return items
+
+
+def case_name(path: str | Path) -> str:
+    """Return a label map's name without extension and without the suffix that marks it as one."""
+    return _without(volume_stem(path), LABEL_SUFFIXES)
+
+
+def _without(name: str, suffixes: Iterable[str]) -> str:
+    found = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), "")
+    return name[: len(name) - len(found)] or name
+
+
+def _volumes(folder: Path) -> list[Path]:
+    files = (path for path in folder.iterdir() if volume_suffix(path) and not path.name.startswith("."))
+    return sorted(path for path in files if path.is_file())
+
+
+def _predictions(folder: Path) -> list[Path]:
+    trees = (path / f"{path.name}_seg{suffix}" for path in sorted(folder.iterdir()) for suffix in (".nii.gz", ".nii"))
+    return _volumes(folder) + [path for path in trees if path.is_file()]
+
+
+def _references(folder: Path) -> list[Path]:
+    """Return the label maps; where some are marked as such, files named like scans, or like one of them, are scans."""
+    files = _volumes(folder)
+    marked = {path for path in files if case_name(path) != volume_stem(path)}
+    cases = {_without(case_name(path), IMAGE_SUFFIXES) for path in marked}
+
+    def is_scan(path: Path) -> bool:
+        scan = _without(volume_stem(path), IMAGE_SUFFIXES)
+        return path not in marked and (scan in cases or (bool(marked) and scan != volume_stem(path)))
+
+    return [path for path in files if not is_scan(path)]
+
+
+def _by_case(folder: Path, files: list[Path]) -> dict[str, Path]:
+    if not files:
+        raise InputError(folder, "found no label map", "at least one .nii or .nii.gz file is wanted")
+    cases: dict[str, Path] = {}
+    for path in files:
+        first = cases.setdefault(case_name(path), path)
+        if first is not path:
+            raise InputError(path, f"found the case {case_name(path)} in {first} too", "one file for each is wanted")
+    return cases
+
+
+def _match(predictions: dict[str, Path], references: dict[str, Path]) -> dict[str, str]:
+    """Return the prediction's case for each reference's case that has one."""
+    partners = {case: case for case in references if case in predictions}
+    left = {name for name in predictions if name not in partners}
+    for case in references:
+        alike = [name for name in left if _without(name, IMAGE_SUFFIXES) == _without(case, IMAGE_SUFFIXES)]
+        if case not in partners and len(alike) == 1:
+            partners[case] = alike[0]
+            left.discard(alike[0])
+    return partners
+
+
+def _check_complete(
+    sides: tuple[Path, Path], predictions: dict[str, Path], references: dict[str, Path], partners: dict[str, str]
+) -> None:
+    alone = [path for name, path in predictions.items() if name not in partners.values()]
+    missing = [path for name, path in references.items() if name not in partners]
+    found = [
+        f"{len(files)} without a {partner}: {', '.join(sorted(str(path) for path in files))}"
+        for files, partner in ((alone, "reference"), (missing, "prediction"))
+        if files
+    ]
+    if found:
+        raise InputError(f"{sides[0]} and {sides[1]}", f"found {'; '.join(found)}", "pairs of one name are wanted")
+
+
+def _listed(folder: Path) -> list[dict[str, str]]:
+    # Here and not above: scoring files has no need of the data sets and the generator.
+    if (folder / "dataset.json").is_file():
+        from bundle.datasets import read_dataset
+
+        return [{"image": str(case.image), "label": str(case.label)} for case in read_dataset(folder).cases]
+    from bundle.training import find_pairs
+
+    return find_pairs(folder)
+
+
+def _placed(path: str | Path, folder: Path) -> Path:
+    inside = folder / path
+    return inside if not Path(path).exists() and inside.exists() else Path(path)

@@ -1,0 +1,147 @@
+"""Score label maps against references: ``python -m scripts.evaluate PRED REF [--output-dir DIR]``.
+
+PRED and REF are two files, or two folders whose files belong together by name: NAME/NAME_seg.nii.gz (as scripts.segment
+writes it), NAME_seg.nii.gz or NAME.nii.gz against NAME_labels.nii.gz, NAME_seg.nii.gz or NAME.nii.gz. Prints Dice, NSD,
+HD95 and volume error of each structure with 95 % intervals; DIR receives scores.csv, summary.json and dice.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bundle.evaluation import CaseScores, Pair, Scorer
+
+LABELS = Path(__file__).resolve().parents[1] / "configs" / "labels.tsv"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__.split("\n\n")[0])
+    parser.add_argument("prediction", metavar="PRED", help="label map, or a folder of them")
+    parser.add_argument("reference", metavar="REF", help="label map, or a folder of them")
+    parser.add_argument("--labels", default=str(LABELS), metavar="FILE", help="label table, or an MSD dataset.json")
+    parser.add_argument("--output-dir", metavar="DIR", help="folder of scores.csv, summary.json and dice.png")
+    parser.add_argument(
+        "--ignore", nargs="+", type=int, default=[], metavar="CODE", help="reference codes whose voxels do not count"
+    )
+    parser.add_argument(
+        "--unscored", nargs="+", type=int, default=[], metavar="CODE", help="codes of structures that are not scored"
+    )
+    parser.add_argument("--tolerance", type=float, default=1.0, metavar="MM", help="tolerance of NSD (default: 1 mm)")
+    parser.add_argument("--compare", metavar="OTHER_PRED", help="a second set of predictions to test PRED against")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument("--assume-affine", action="store_true", help="accept files without an orientation")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    return parser.parse_args(arguments)
+
+
+def check_pairs(pairs: list[Pair], assume_affine: bool) -> int:
+    """Print every pair that does not lie on one grid, in a line each, and return their number."""
+    from bundle.evaluation import check_same_grid, read_grid
+    from bundle.io import InputError
+
+    failed = 0
+    for pair in pairs:
+        try:
+            check_same_grid(read_grid(pair.prediction, assume_affine), read_grid(pair.reference, assume_affine))
+        except InputError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+    return failed
+
+
+def score(pairs: list[Pair], scorer: Scorer, assume_affine: bool) -> list[CaseScores]:
+    """Score all pairs, and warn of codes that the label table does not know."""
+    from tqdm import tqdm
+
+    cases = []
+    with tqdm(pairs, unit="case", disable=None) as bar:
+        for pair in bar:
+            bar.set_postfix_str(pair.case)
+            cases.append(scorer.score_files(pair.case, pair.prediction, pair.reference, assume_affine))
+    unknown = sorted({code for case in cases for code in case.unknown_codes})
+    if unknown:
+        codes = ", ".join(map(str, unknown))
+        print_once(f"warning: codes {codes}: not in the label table, counted as background")
+    return cases
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score, print and write; return the number of pairs that cannot be scored."""
+    from bundle.evaluation import (
+        Scorer,
+        check_report,
+        compare,
+        comparison_lines,
+        mirror_line,
+        pair_label_maps,
+        save_report,
+        summarise,
+        summary_lines,
+    )
+    from bundle.evaluation.compare import COMPARED_METRICS
+    from bundle.labels import read_labels
+
+    scorer = Scorer(read_labels(options.labels), options.ignore, options.unscored, options.tolerance)
+    if options.output_dir:
+        check_report(options.output_dir, options.overwrite)
+    sources = {"prediction": options.prediction}
+    if options.compare:
+        sources["compared"] = options.compare
+    pairs = {name: pair_label_maps(source, options.reference) for name, source in sources.items()}
+    if failed := sum(check_pairs(found, options.assume_affine) for found in pairs.values()):
+        return failed
+    sets = {name: score(found, scorer, options.assume_affine) for name, found in pairs.items()}
+    comparisons = [
+        compare(sets["prediction"], sets["compared"], metric, options.seed)
+        for metric in COMPARED_METRICS
+        if options.compare
+    ]
+    if options.output_dir:
+        settings = {"sources": {**sources, "reference": options.reference}, "label_table": options.labels}
+        summary = save_report(
+            options.output_dir, scorer, sets, options.seed, comparisons, options.overwrite, **settings
+        )
+    else:
+        summary = summarise(sets["prediction"], options.seed)
+    lines = [*summary_lines(summary), mirror_line(summary)]
+    for comparison in comparisons:
+        lines += ["", *comparison_lines(comparison)]
+    print("\n".join(line for line in lines if line is not None))
+    return 0
+
+
+def show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning in one line."""
+    print_once(f"warning: {' '.join(str(message).split())}")
+
+
+@functools.cache
+def print_once(line: str) -> None:
+    """Print a line to stderr; a file is read twice and may be the reference of two predictions."""
+    print(line, file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code."""
+    options = parse_arguments(arguments)
+    from bundle.io import GeometryWarning
+
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", GeometryWarning)
+    warnings.showwarning = show_warning
+    try:
+        return 1 if run(options) else 0
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
