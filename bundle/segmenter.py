@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ class Segmenter:
     """Runs the transforms, the inferer and the network of an inference config on one scan at a time.
 
     Args:
-        config_file: inference config.
+        config_file: inference config, or a list of one and the overlays that go over it.
         overrides: config ids to replace, as ``python -m monai.bundle run`` takes them.
 
     Raises:
         WeightsError: when the checkpoint cannot be used.
     """
 
-    def __init__(self, config_file: str | Path = "configs/inference.json", **overrides: Any) -> None:
-        workflow = ConfigWorkflow(str(config_file), logging_file=False, workflow_type="infer", **overrides)
+    def __init__(
+        self, config_file: str | Path | Sequence[str | Path] = "configs/inference.json", **overrides: Any
+    ) -> None:
+        files = [config_file] if isinstance(config_file, (str, Path)) else config_file
+        names = [str(name) for name in files]
+        workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **overrides)
         parser = workflow.parser
         self.device = torch.device(parser.get_parsed_content("device"))
         self.overwrite = bool(parser.get_parsed_content("overwrite"))

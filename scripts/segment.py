@@ -26,8 +26,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument("--assume-affine", action="store_true", help="accept files without an orientation")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: models/model.pt)")
-    parser.add_argument("--config", default=str(CONFIG), metavar="FILE", help="inference config")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="inference config; given again, an overlay that goes over it (default: configs/inference.json)",
+    )
+    options = parser.parse_args(arguments)
+    options.config = options.config or [str(CONFIG)]
+    return options
 
 
 def one_line(error: BaseException, path: str) -> str:

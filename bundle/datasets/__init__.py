@@ -1,0 +1,30 @@
+"""Your own data: images with labels, found, checked, measured, split and handed to a training."""
+
+from bundle.datasets.case import Case, DatasetError, LabelledDataset
+from bundle.datasets.check import check_dataset
+from bundle.datasets.folds import Split, make_folds, read_folds, split_cases, write_folds
+from bundle.datasets.layout import read_dataset
+from bundle.datasets.paired import CaseDataset, PairedDataset
+from bundle.datasets.prepare import fold_datalist, prepare_dataset
+from bundle.datasets.statistics import DatasetStatistics, compute_statistics, dataset_statistics, grid_extents
+
+__all__ = [
+    "Case",
+    "CaseDataset",
+    "DatasetError",
+    "DatasetStatistics",
+    "LabelledDataset",
+    "PairedDataset",
+    "Split",
+    "check_dataset",
+    "compute_statistics",
+    "dataset_statistics",
+    "fold_datalist",
+    "grid_extents",
+    "make_folds",
+    "prepare_dataset",
+    "read_dataset",
+    "read_folds",
+    "split_cases",
+    "write_folds",
+]

@@ -1,0 +1,60 @@
+"""A set of images with labels, whatever the layout of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundle.io import InputError
+from bundle.labels import Label
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its labels.
+
+    Attributes:
+        name: unique in the data set.
+        image: NIfTI file.
+        label: NIfTI label map on the image's grid; where there is none, the file that was looked for.
+        subject: cases of one subject are never parted by a split; the name, where the layout knows no subjects.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    subject: str
+
+
+@dataclass(frozen=True)
+class LabelledDataset:
+    """Images with labels, and the structures that the labels tell apart.
+
+    Attributes:
+        folder: where the data set lies.
+        cases: ordered by name.
+        labels: background first; channels follow the codes.
+        modality: what the data set says that its images are, such as ``"MRI"``.
+        problems: what is wrong with the listing itself, see :func:`bundle.datasets.check_dataset` for the rest.
+    """
+
+    folder: Path
+    cases: Sequence[Case]
+    labels: Sequence[Label]
+    modality: str = ""
+    problems: Sequence[InputError] = field(default=())
+
+
+class DatasetError(InputError):
+    """A data set that cannot be used; ``str()`` is one line, ``problems`` says it all.
+
+    Args:
+        folder: the data set.
+        problems: all that is wrong with it.
+    """
+
+    def __init__(self, folder: str | Path, problems: Sequence[InputError]) -> None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(folder, f"found {count}, the first being {problems[0]}", "a sound data set is wanted")
+        self.problems = list(problems)

@@ -1,0 +1,207 @@
+"""Everything that is wrong with a data set, file by file, before anything runs on it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
+from tqdm import tqdm
+
+from bundle.datasets.case import Case, LabelledDataset
+from bundle.datasets.voxels import digest, read_voxels
+from bundle.io import GeometryWarning, InputError
+from bundle.io.geometry import choose_affine
+
+GRID_TOLERANCE = 0.05
+"""Share of the smallest voxel edge by which corners may differ: single precision and quaternions explain less."""
+MAX_SIZE_RATIO = 4.0
+"""Between the edge of a case's voxel (cube root of its volume) and the data set's median: beyond, a unit is wrong."""
+LISTED_CODES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFile:
+    """What can be had of a file: voxels (X, Y, Z) and the affine (4, 4) in mm; ``None`` for what cannot."""
+
+    path: Path
+    data: np.ndarray | None
+    affine: np.ndarray | None
+
+
+@dataclass
+class CaseFindings:
+    """What the files of one case showed; ``voxel_edge`` in mm, of the image."""
+
+    image: Path
+    problems: list[InputError] = field(default_factory=list)
+    voxel_edge: float | None = None
+    digest: str | None = None
+
+
+def check_dataset(dataset: LabelledDataset, num_workers: int | None = None, progress: bool = True) -> list[InputError]:
+    """Read every file of a data set and return all problems: those of the listing first, then case by case.
+
+    Looked for: missing, truncated and unreadable files; volumes that are not 3D; NaN and Inf; images of one value;
+    geometry that :func:`bundle.io.geometry.choose_affine` refuses; a label map with another shape or affine than its
+    image; labels with fractions, without any structure, or with codes that the table lacks; voxels of quite another
+    size than those of the other cases; names, files and images that are there twice.
+
+    Args:
+        dataset: see :func:`bundle.datasets.read_dataset`.
+        num_workers: threads; the number of cores by default.
+        progress: show a bar when the output is a terminal.
+    """
+    codes = {label.code for label in dataset.labels}
+    with warnings.catch_warnings(), ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
+        warnings.simplefilter("ignore", GeometryWarning)  # given where the file is used
+        found = pool.map(lambda case: check_case(case, codes), dataset.cases)
+        bar = tqdm(found, "check", len(dataset.cases), unit="case", disable=None if progress else True)
+        findings = list(bar)
+    problems = [*dataset.problems, *_listed_twice(dataset.cases)]
+    for finding in findings:
+        problems += finding.problems
+    return problems + _stored_twice(findings) + _odd_sizes(findings)
+
+
+def check_case(case: Case, codes: set[int]) -> CaseFindings:
+    """Read the image and the labels of one case and collect what is wrong with either and with the two together.
+
+    Args:
+        case: the files.
+        codes: those of the label table, background included.
+    """
+    findings = CaseFindings(case.image)
+    image, label = (_stored(path, findings.problems) for path in (case.image, case.label))
+    if image.data is not None:
+        findings.digest = digest(image.data)
+        findings.problems += _image_problems(image.data, image.path)
+    if image.affine is not None:
+        findings.voxel_edge = float(abs(np.linalg.det(image.affine[:3, :3])) ** (1 / 3))
+    if label.data is not None:
+        findings.problems += _label_problems(label.data, label.path, codes)
+    findings.problems += _pair_problems(image, label)
+    return findings
+
+
+def _stored(path: Path, problems: list[InputError]) -> StoredFile:
+    try:
+        voxels = read_voxels(path)
+    except InputError as error:
+        problems.append(error)
+        return StoredFile(path, None, None)
+    try:
+        affine = choose_affine(voxels.header, path)
+    except InputError as error:
+        problems.append(error)
+        affine = None
+    return StoredFile(path, voxels.data, affine)
+
+
+def _unusable(data: np.ndarray, path: Path) -> list[InputError]:
+    count = data.size - int(np.count_nonzero(np.isfinite(data)))
+    return [InputError(path, f"found {count} voxels that are NaN or Inf", "finite values are wanted")] if count else []
+
+
+def _image_problems(data: np.ndarray, path: Path) -> list[InputError]:
+    problems = _unusable(data, path)
+    if data.min() == data.max():
+        found = f"found the value {data.flat[0]:g} in every voxel"
+        problems.append(InputError(path, found, "an image with contrast is wanted"))
+    return problems
+
+
+def _label_problems(data: np.ndarray, path: Path, codes: set[int]) -> list[InputError]:
+    problems = _unusable(data, path)
+    values = np.unique(data)
+    values = values[np.isfinite(values)]
+    fractions = values[values != np.rint(values)]
+    if len(fractions):
+        found = f"found labels that are no whole numbers ({_shown(fractions)})"
+        problems.append(InputError(path, found, "integer codes are wanted"))
+    whole = values[values == np.rint(values)]
+    unknown = [value for value in whole if value not in codes]
+    if unknown and codes:
+        found = f"found the codes {_shown(unknown)}"
+        problems.append(InputError(path, found, f"those of the label table are wanted ({_shown(sorted(codes))})"))
+    if not whole.any() and not len(fractions):
+        problems.append(InputError(path, "found no labelled voxel", "at least one structure is wanted"))
+    return problems
+
+
+def _pair_problems(image: StoredFile, label: StoredFile) -> list[InputError]:
+    if image.data is None or label.data is None:
+        return []
+    problems = []
+    wanted = "the image's grid is wanted"
+    if image.data.shape != label.data.shape:
+        found = f"found shape {label.data.shape} against {image.data.shape} in {image.path}"
+        problems.append(InputError(label.path, found, wanted))
+    if image.affine is not None and label.affine is not None:
+        corners = np.array(list(product(*((0, length - 1) for length in image.data.shape))))
+        moved = apply_affine(label.affine, corners) - apply_affine(image.affine, corners)
+        distance = float(np.linalg.norm(moved, axis=1).max())
+        if distance > GRID_TOLERANCE * voxel_sizes(image.affine).min():
+            found = f"found an affine that puts a corner {distance:.3g} mm away from where {image.path} has it"
+            problems.append(InputError(label.path, found, wanted))
+    return problems
+
+
+def _listed_twice(cases: Sequence[Case]) -> list[InputError]:
+    problems = []
+    for values, what in (
+        ([case.image for case in cases], "image"),
+        ([case.label for case in cases], "label map"),
+    ):
+        seen: set[Path] = set()
+        for path in (path.resolve() for path in values):
+            if path in seen:
+                problems.append(InputError(path, f"found the {what} in two cases", "one case for each is wanted"))
+            seen.add(path)
+    first: dict[str, Path] = {}
+    for case in cases:
+        other = first.setdefault(case.name, case.image)
+        if other != case.image:
+            found = f"found the name {case.name} of {other} again"
+            problems.append(InputError(case.image, found, "one name for each case is wanted"))
+    return problems
+
+
+def _stored_twice(findings: Iterable[CaseFindings]) -> list[InputError]:
+    problems = []
+    first: dict[str, Path] = {}
+    for finding in findings:
+        if finding.digest is not None:
+            other = first.setdefault(finding.digest, finding.image)
+            if other != finding.image:
+                found = f"found the voxels of {other} again"
+                problems.append(InputError(finding.image, found, "every image once is wanted"))
+    return problems
+
+
+def _odd_sizes(findings: Sequence[CaseFindings]) -> list[InputError]:
+    edges = [finding.voxel_edge for finding in findings if finding.voxel_edge is not None]
+    if not edges:
+        return []
+    median = float(np.median(edges))
+    limit = f"{median / MAX_SIZE_RATIO:.3g} to {median * MAX_SIZE_RATIO:.3g} mm is wanted, the data set's median being"
+    return [
+        InputError(
+            finding.image,
+            f"found voxels of {finding.voxel_edge:.3g} mm (cube root of the volume)",
+            f"{limit} {median:.3g} mm",
+        )
+        for finding in findings
+        if finding.voxel_edge is not None and not 1 / MAX_SIZE_RATIO <= finding.voxel_edge / median <= MAX_SIZE_RATIO
+    ]
+
+
+def _shown(values: Sequence[float] | np.ndarray) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:LISTED_CODES])
+    return shown + (", ..." if len(values) > LISTED_CODES else "")

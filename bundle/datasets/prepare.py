@@ -1,0 +1,69 @@
+"""What a training asks of a data set before it starts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from bundle.datasets.case import DatasetError, LabelledDataset
+from bundle.datasets.check import check_dataset
+from bundle.datasets.folds import split_cases
+from bundle.datasets.layout import read_dataset
+from bundle.datasets.statistics import cached_statistics, dataset_statistics
+from bundle.labels import write_labels
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_dataset(folder: str | Path, output_dir: str | Path, num_workers: int | None = None) -> LabelledDataset:
+    """List a data set, stop on any problem, and leave its statistics and label table in the folder of the training.
+
+    The files are read again only when one of them changed since the statistics in ``output_dir`` were computed.
+
+    Args:
+        folder: the data set.
+        output_dir: receives ``dataset_statistics.json`` and ``labels.tsv``, the table that belongs to the weights.
+        num_workers: threads; the number of cores by default.
+
+    Raises:
+        DatasetError: when anything is wrong with the data set, after logging a line for each problem.
+        InputError: when the folder is no data set.
+        FileExistsError: when ``output_dir`` holds the label table of another training.
+    """
+    dataset = read_dataset(folder)
+    if dataset.problems or not _was_sound(dataset, output_dir):
+        problems = check_dataset(dataset, num_workers)
+        for problem in problems:
+            logger.error(problem)
+        if problems:
+            raise DatasetError(folder, problems)
+    write_labels(dataset.labels, Path(output_dir) / "labels.tsv")
+    statistics = dataset_statistics(dataset, output_dir, num_workers)
+    logger.info(
+        f"{folder}: {statistics.cases} cases, {len(dataset.labels) - 1} structures, "
+        f"median spacing {statistics.spacing.median} mm, median shape {statistics.shape.median}"
+    )
+    return dataset
+
+
+def fold_datalist(
+    folder: str | Path, fold: int | str, num_folds: int = 5, splits_file: str | Path | None = None
+) -> list[dict[str, str]]:
+    """Return ``[{"image": path, "label": path}, ...]`` of the cases that a fold holds out, for ``evaluate.json``.
+
+    Args:
+        folder: the data set.
+        fold, num_folds, splits_file: as :func:`bundle.datasets.split_cases`.
+
+    Raises:
+        InputError: when the folder is no data set.
+    """
+    split = split_cases(read_dataset(folder).cases, fold, num_folds, splits_file=splits_file)
+    return [{"image": str(case.image), "label": str(case.label)} for case in split.val]
+
+
+def _was_sound(dataset: LabelledDataset, output_dir: str | Path) -> bool:
+    try:
+        return cached_statistics(dataset, output_dir) is not None
+    except FileNotFoundError:  # a file of the data set
+        return False

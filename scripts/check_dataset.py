@@ -1,0 +1,99 @@
+"""Check a set of images with labels before training on it: ``python -m scripts.check_dataset FOLDER [--statistics]``.
+
+Reads every file and prints every problem, one a line, or, when there is none, what the data set holds. FOLDER has a
+dataset.json (Medical Segmentation Decathlon, nnU-Net), BIDS subjects, or imagesTr and labelsTr. The exit code is 1
+when anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bundle.datasets import DatasetStatistics, LabelledDataset
+    from bundle.datasets.statistics import Extent, Intensities
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.check_dataset", description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", metavar="FOLDER", help="the data set")
+    parser.add_argument("--statistics", action="store_true", help="print intensities and voxels of each structure too")
+    parser.add_argument(
+        "--cache-dir", metavar="DIR", help="keep the statistics there, and read them from there while no file changes"
+    )
+    parser.add_argument("--num-workers", type=int, metavar="N", help="threads (default: the number of cores)")
+    return parser.parse_args(arguments)
+
+
+def print_grid(spacing: Extent, shape: Extent) -> None:
+    """Print the smallest, median and largest spacing and shape."""
+    print(f"{'':14}{'smallest':>20}{'median':>20}{'largest':>20}")
+    for name, extent in (("spacing (mm)", spacing), ("shape (voxels)", shape)):
+        values = (extent.minimum, extent.median, extent.maximum)
+        print(f"{name:14}" + "".join(f"{' x '.join(f'{value:.4g}' for value in triple):>20}" for triple in values))
+
+
+def print_intensities(name: str, intensities: Intensities) -> None:
+    """Print the intensities of a region."""
+    percentiles = ", ".join(f"{q} %: {value:.4g}" for q, value in intensities.percentiles.items())
+    print(f"{name}: mean {intensities.mean:.4g}, sd {intensities.sd:.4g}, percentiles {percentiles}")
+
+
+def print_statistics(dataset: LabelledDataset, statistics: DatasetStatistics) -> None:
+    """Print spacing, shape, intensities, and the voxels of each structure."""
+    print_grid(statistics.spacing, statistics.shape)
+    print_intensities("intensities, all voxels", statistics.image)
+    print_intensities("intensities, labelled voxels", statistics.foreground)
+    total = sum(statistics.class_voxels.values())
+    print(f"{'code':>6}  {'voxels':>12}  {'share':>9}  {'cases':>6}  name")
+    for label in dataset.labels:
+        voxels, cases = statistics.class_voxels[str(label.code)], statistics.class_cases[str(label.code)]
+        print(f"{label.code:6}  {voxels:12}  {voxels / total:9.4%}  {cases:6}  {label.name}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print problems or a summary, and return the number of problems."""
+    from bundle.datasets import check_dataset, compute_statistics, dataset_statistics, grid_extents, read_dataset
+
+    dataset = read_dataset(options.folder)
+    problems = check_dataset(dataset, options.num_workers)
+    for problem in problems:
+        print(problem)
+    if problems:
+        return len(problems)
+    names = ", ".join(f"{label.code} {label.name}" for label in dataset.labels)
+    print(f"{options.folder}: {len(dataset.cases)} cases, no problem found")
+    print(f"labels: {names}")
+    if dataset.modality:
+        print(f"modality: {dataset.modality}")
+    if not options.statistics and options.cache_dir is None:
+        print_grid(*grid_extents(dataset))
+        return 0
+    if options.cache_dir is None:
+        statistics = compute_statistics(dataset, options.num_workers)
+    else:
+        statistics = dataset_statistics(dataset, options.cache_dir, options.num_workers)
+    print_statistics(dataset, statistics)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code."""
+    options = parse_arguments(arguments)
+    try:
+        found = run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    if found:
+        print(
+            f"error: {options.folder}: found {found} problem{'s' if found > 1 else ''}; none is wanted", file=sys.stderr
+        )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

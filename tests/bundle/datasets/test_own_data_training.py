@@ -1,0 +1,165 @@
+"""configs/hippocampus.json over train.json, inference.json and evaluate.json, on data sets made by code."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from bundle.datasets import read_dataset, split_cases
+from bundle.labels import read_labels
+from networks import TransformerUNet
+from tests.conftest import ROOT
+from tests.labelled import NAMES, SHAPE, write_bids, write_msd, write_nifti
+
+OVERLAY = "configs/hippocampus.json"
+NETWORK = {
+    "channels": [4, 8, 8],
+    "hidden_size": 12,
+    "mlp_dim": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "position_grid": [2, 2, 2],
+}
+NETWORK_OPTIONS = [part for key, value in NETWORK.items() for part in (f"--network_def#{key}", value)]
+TRAINING = {"max_epochs": 1, "epoch_length": 2, "batch_size": 2, "window": [16, 16, 16], "val_interval": 1}
+TRAINING |= {"num_workers": 1, "warmup_steps": 1}
+
+
+def options(**given):
+    return [part for key, value in given.items() for part in (f"--{key}", value)]
+
+
+def configs(*names):
+    return ["--config_file", str([f"configs/{name}.json" for name in names])]
+
+
+@pytest.fixture(scope="module")
+def trained(run_module, tmp_path_factory):
+    """A data set, the folder of a training on it, and the finished process."""
+    folder, output_dir = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs") / "fold1"
+    write_msd(folder)
+    given = options(dataset_dir=folder, output_dir=output_dir, fold=1, num_folds=3, **TRAINING)
+    done = run_module("monai.bundle", "run", *configs("train", "hippocampus"), *given, *NETWORK_OPTIONS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, output_dir, done
+
+
+@pytest.mark.slow
+def test_training_takes_count_and_names_of_the_labels_from_the_dataset(trained):
+    _, output_dir, done = trained
+    state = torch.load(output_dir / "model.pt", weights_only=True)
+    TransformerUNet(out_channels=3, **NETWORK).load_state_dict(state, strict=True)
+    assert {label.code: label.name for label in read_labels(output_dir / "labels.tsv")} == NAMES
+    statistics = json.loads((output_dir / "dataset_statistics.json").read_text())["statistics"]
+    assert statistics["cases"] == 6
+    assert "6 cases, 2 structures" in done.stdout
+    assert "val_mean_dice" in done.stdout
+
+
+@pytest.mark.slow
+def test_inference_writes_the_codes_of_the_training_beside_the_checkpoint(trained, run_module, tmp_path):
+    folder, output_dir, _ = trained
+    scan = folder / "imagesTr" / "case_02.nii.gz"
+    given = options(checkpoint=output_dir / "model.pt", datalist=str([str(scan)]), output_dir=tmp_path)
+    done = run_module("monai.bundle", "run", *configs("inference", "hippocampus"), *given, *NETWORK_OPTIONS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = nib.load(tmp_path / "case_02" / "case_02_seg.nii.gz")
+    assert written.shape == SHAPE
+    assert set(np.unique(written.dataobj)) <= set(NAMES)
+    with open(tmp_path / "case_02" / "case_02_volumes.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [(int(row["code"]), row["name"]) for row in rows] == [(3, "Inner"), (7, "Outer")]
+
+
+@pytest.mark.slow
+def test_segment_takes_an_overlay(trained, run_module, tmp_path):
+    folder, output_dir, _ = trained
+    network = tmp_path / "network.json"
+    network.write_text(json.dumps({f"network_def#{key}": value for key, value in NETWORK.items()}))
+    files = [ROOT / "configs/inference.json", ROOT / OVERLAY, network]
+    given = [part for file in files for part in ("--config", file)]
+    scan = folder / "imagesTr" / "case_03.nii.gz"
+    outputs = ["--output-dir", tmp_path / "out", "--checkpoint", output_dir / "model.pt"]
+    done = run_module("scripts.segment", *given, scan, *outputs)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert set(np.unique(nib.load(tmp_path / "out/case_03/case_03_seg.nii.gz").dataobj)) <= set(NAMES)
+
+
+@pytest.mark.slow
+def test_evaluation_scores_the_cases_that_the_fold_held_out(trained, run_module, tmp_path):
+    folder, output_dir, _ = trained
+    given = options(dataset_dir=folder, fold=1, num_folds=3, datalist="@fold_items", output_dir=tmp_path)
+    given += options(checkpoint=output_dir / "model.pt")
+    done = run_module("monai.bundle", "run", *configs("inference", "evaluate", "hippocampus"), *given, *NETWORK_OPTIONS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    held_out = {case.name for case in split_cases(read_dataset(folder).cases, 1, 3).val}
+    scored = (tmp_path / "scores.csv").read_text()
+    assert len(held_out) == 2
+    assert {name for name in (f"case_{n:02d}" for n in range(6)) if name in scored} == held_out
+    assert "Inner" in scored
+
+
+@pytest.mark.slow
+def test_training_lists_every_problem_and_leaves_nothing(run_module, tmp_path):
+    names = write_msd(tmp_path / "data")
+    write_nifti(tmp_path / "data/labelsTr" / f"{names[1]}.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
+    (tmp_path / "data/labelsTr" / f"{names[4]}.nii.gz").unlink()
+    given = options(dataset_dir=tmp_path / "data", output_dir=tmp_path / "run", **TRAINING)
+    done = run_module("monai.bundle", "run", *configs("train", "hippocampus"), *given, *NETWORK_OPTIONS)
+    assert done.returncode == 1
+    shown = done.stdout + done.stderr
+    assert "case_01.nii.gz: found no labelled voxel" in shown
+    assert "case_04.nii.gz: no such file" in shown
+    assert "found 2 problems" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def parsed(monkeypatch, **changes):
+    """Return the parser of train.json with the overlay, resolved within this process."""
+    monkeypatch.chdir(ROOT)
+    parser = ConfigParser(ConfigParser.load_config_files(["configs/train.json", OVERLAY]))
+    for key, value in {**TRAINING, "num_folds": 3, **changes}.items():
+        parser[key] = value
+    return parser
+
+
+def test_bids_folder_goes_through_the_same_overlay(monkeypatch, tmp_path):
+    write_bids(tmp_path / "data")
+    parser = parsed(monkeypatch, dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "run"))
+    train, validate = (parser.get_parsed_content(f"{part}#dataset") for part in ("train", "validate"))
+    assert parser.get_parsed_content("num_classes") == 3
+    assert len(train) == 4  # two steps of two
+    assert {case.subject for case in train.source.cases} & {case.subject for case in validate.cases} == set()
+    for sample in (train[0], train[5]):
+        assert sample["image"].shape == sample["label"].shape == (1, 16, 16, 16)
+        assert 0 <= sample["image"].min() < sample["image"].max() < 2
+        assert sample["label"].unique().tolist() == [0, 1, 2]
+    assert validate[0]["image"].shape == (1, *SHAPE)
+
+
+def test_training_and_inference_prepare_an_image_alike(monkeypatch, tmp_path):
+    write_msd(tmp_path / "data")
+    parser = parsed(monkeypatch, dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "run"))
+    validate = parser.get_parsed_content("validate#dataset")
+    inference = ConfigParser(ConfigParser.load_config_files(["configs/inference.json", OVERLAY]))
+    image = inference.get_parsed_content("preprocessing")({"image": str(validate.cases[0].image)})["image"]
+    assert torch.equal(torch.as_tensor(image.array), validate[0]["image"])
+
+
+def test_default_augmentation_never_flips():
+    overlay = json.loads((ROOT / OVERLAY).read_text())
+    assert "Flip" not in json.dumps(overlay["augmentation"])
+    assert "Rotate90" not in json.dumps(overlay["augmentation"])
+
+
+def test_shipped_table_is_that_of_the_overlay():
+    labels = read_labels(ROOT / "models/hippocampus/labels.tsv")
+    assert [(label.code, label.name) for label in labels] == [(0, "background"), (1, "Anterior"), (2, "Posterior")]
