@@ -1,18 +1,36 @@
 """Training: synthetic images from label maps, and what MONAI's training loop lacks."""
 
+from bundle.training.averaging import AveragedWeights
+from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
 from bundle.training.dataset import FreshSampler, SyntheticBrainDataset
-from bundle.training.handlers import GradientClipping, Progress, ResumableCheckpoint
+from bundle.training.errors import TrainingError, show_errors_in_one_line
+from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
+from bundle.training.history import History
 from bundle.training.label_maps import find_label_maps
+from bundle.training.precision import MixedPrecisionInferer
+from bundle.training.schedule import ResumableWarmupCosine
+from bundle.training.tracking import check_tracking
 from bundle.training.validation import CodesToChannelsd, ValidationDataset, find_pairs
 
 __all__ = [
+    "AveragedWeights",
+    "BestWeights",
     "CodesToChannelsd",
+    "FinalWeights",
+    "FiniteLoss",
     "FreshSampler",
     "GradientClipping",
+    "History",
+    "MixedPrecisionInferer",
     "Progress",
     "ResumableCheckpoint",
+    "ResumableWarmupCosine",
+    "SeedEachEpoch",
     "SyntheticBrainDataset",
+    "TrainingError",
     "ValidationDataset",
+    "check_tracking",
     "find_label_maps",
     "find_pairs",
+    "show_errors_in_one_line",
 ]

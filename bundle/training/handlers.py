@@ -1,21 +1,37 @@
-"""Event handlers that MONAI and ignite do not have."""
+"""Event handlers of a training step that MONAI and ignite do not have."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import sys
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver, ProgressBar
+from ignite.utils import manual_seed
 from monai.engines.utils import IterationEvents
 from torch.nn.utils import clip_grad_norm_
+from tqdm.auto import tqdm
+
+from bundle.training.errors import TrainingError
+
+LOG_FILE_INTERVAL = 30.0  # seconds between the lines of a progress bar that no terminal shows
+
+
+class FiniteLoss:
+    """Stop the training, before the weights change, when the loss is NaN or infinite."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a ``monai.engines.SupervisedTrainer``."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        loss = float(engine.state.output["loss"].detach())  # type: ignore[index]
+        if not np.isfinite(loss):
+            raise diverged(engine, f"loss of {loss}")
 
 
 class GradientClipping:
-    """Clip the norm of all gradients after each backward pass.
+    """Clip the norm of all gradients after each backward pass; stop the training when it is NaN or infinite.
 
     Args:
         max_norm: largest norm kept.
@@ -29,60 +45,79 @@ class GradientClipping:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        clip_grad_norm_(engine.network.parameters(), self.max_norm)  # type: ignore[attr-defined]
+        norm = clip_grad_norm_(engine.network.parameters(), self.max_norm)  # type: ignore[attr-defined]
+        if not torch.isfinite(norm):
+            raise diverged(engine, f"gradient of norm {float(norm)}")
 
 
-class Progress(ProgressBar):
-    """A progress bar over the iterations of an epoch, with the loss and the time left."""
+class SeedEachEpoch:
+    """Seed all random generators anew at the start of each epoch, from the seed, the epoch and the process.
 
-    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """Register with a MONAI trainer, whose output is a list with a dictionary for each item."""
-        super().attach(engine, output_transform=lambda output: {"loss": output[0]["loss"]})
-
-
-class ResumableCheckpoint:
-    """Save the state of a training after each epoch; go on from the newest complete one when there is any.
-
-    A checkpoint is written beside its final name and then moved, so that a kill leaves the last one whole.
+    A resumed training so draws what an uninterrupted one does, in every process, and no state needs saving.
 
     Args:
-        save_dir: folder of the checkpoints.
-        save_dict: objects with ``state_dict``; the trainer itself is added.
-        n_saved: checkpoints kept.
+        seed: seed of the training.
     """
 
-    def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any], n_saved: int = 2) -> None:
-        self.save_dir = Path(save_dir)
-        self.save_dict = dict(save_dict)
-        self.n_saved = n_saved
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        self.save_dict["trainer"] = engine
-        engine.add_event_handler(Events.STARTED, self._resume)
-        self.save_dir.mkdir(parents=True, exist_ok=True)
-        saver = Checkpoint(
-            self.save_dict,
-            DiskSaver(str(self.save_dir), require_empty=False),
-            n_saved=self.n_saved,
-            global_step_transform=lambda trainer, _: trainer.state.epoch,
+        """Register with a MONAI trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        mixed = np.random.SeedSequence((self.seed, engine.state.epoch, engine.state.rank))  # type: ignore[attr-defined]
+        manual_seed(int(mixed.generate_state(1)[0]))
+
+
+class Progress:
+    """A progress bar over the whole training, with the time left, the loss and the last validation's key metric.
+
+    Args:
+        validator: the engine that validates.
+    """
+
+    def __init__(self, validator: Engine | None = None) -> None:
+        self.validator = validator
+        self.bar = tqdm(disable=True)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a MONAI trainer, after ``ResumableCheckpoint``."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, lambda: self.bar.close())
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _open(self, engine: Engine) -> None:
+        state = engine.state
+        self.bar = tqdm(
+            total=state.max_epochs * state.epoch_length,  # type: ignore[operator]
+            initial=state.iteration,
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            mininterval=0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL,
+            smoothing=0,  # windows differ in size: the mean over all steps tells the time left best
         )
-        engine.add_event_handler(Events.EPOCH_COMPLETED, saver)
 
-    def _resume(self, engine: Engine) -> None:
-        path = last_checkpoint(self.save_dir)
-        if path is None:
-            return
-        max_epochs = engine.state.max_epochs
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        Checkpoint.load_objects(self.save_dict, state)
-        engine.state.max_epochs = max_epochs
-        engine.logger.info(f"Resumed from {path}, epoch {engine.state.epoch} of {max_epochs}.")
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self.bar.close()
+        raise error
+
+    def _advance(self, engine: Engine) -> None:
+        state = engine.state
+        shown = {"loss": f"{float(state.output[0]['loss']):.4f}"}  # type: ignore[index]
+        if self.validator is not None and self.validator.state.metrics:
+            name = self.validator.state.key_metric_name  # type: ignore[attr-defined]
+            shown[name] = f"{self.validator.state.metrics[name]:.4f}"
+        self.bar.set_description_str(f"epoch {state.epoch}/{state.max_epochs}", refresh=False)
+        self.bar.set_postfix(shown, refresh=False)
+        self.bar.update()
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of the last epoch in a folder, or ``None``."""
-    epochs = {
-        int(match[1]): path for path in folder.glob("*.pt") if (match := re.fullmatch(r"checkpoint_(\d+)", path.stem))
-    }
-    return epochs[max(epochs)] if epochs else None
+def diverged(engine: Engine, found: str) -> TrainingError:
+    """Return the error for a loss or gradient that is no number any more."""
+    state = engine.state
+    return TrainingError(
+        f"training stopped at step {state.iteration}, epoch {state.epoch}: found a {found}, a finite one is wanted;"
+        " lower learning_rate or set precision to float32, checkpoints are whole."
+    )

@@ -2,89 +2,158 @@
 
 from __future__ import annotations
 
+import math
+
 import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.bundle import create_workflow
 from monai.bundle.properties import TrainProperties
+from monai.metrics import DiceMetric
 from monai.utils.enums import BundlePropertyConfig
 
+from bundle.training import TrainingError
 from networks import TransformerUNet
+from tests.bundle.training.tiny_training import NETWORK, OPTIONS, TRAIN, column, equal, train, weights
 from tests.conftest import ROOT
-from tests.phantom import phantom_codes, write_phantoms
+from tests.phantom import phantom_codes
 
 ID = BundlePropertyConfig.ID
-TINY = {
-    "channels": [4, 8, 8],
-    "hidden_size": 12,
-    "mlp_dim": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "position_grid": [2, 2, 2],
-}
 
 
 @pytest.fixture(scope="module")
-def maps(tmp_path_factory):
-    return write_phantoms(tmp_path_factory.mktemp("maps"))
+def trained(phantom_maps, tmp_path_factory):
+    """The folder of a finished training of two epochs, with a validation after each."""
+    folder = tmp_path_factory.mktemp("trained")
+    train(phantom_maps, folder, val_interval=1, precision="float32")
+    return folder
 
 
-@pytest.fixture
-def train(run_module, maps, tmp_path):
-    def run(name: str, max_epochs: int, *arguments: object):
-        options = {f"network_def#{key}": value for key, value in TINY.items()}
-        options |= {"dataset_dir": maps, "output_dir": tmp_path / name, "max_epochs": max_epochs, "epoch_length": 3}
-        options |= {"pixdim": [6.0] * 3, "window_mm": [[96] * 3, [96] * 3], "val_interval": 2, "num_workers": 0}
-        options |= {"warmup_steps": 2, "learning_rate": 0.01}
-        given = [part for key, value in options.items() for part in (f"--{key}", value)]
-        done = run_module("monai.bundle", "run", "--config_file", "configs/train.json", *given, *arguments)
-        assert done.returncode == 0, done.stderr[-3000:]
-        return tmp_path / name, done
-
-    return run
+def message(error: BaseException) -> str:
+    """Return what the error says that MONAI wrapped."""
+    while error.__cause__ is not None and not isinstance(error, TrainingError):
+        error = error.__cause__
+    assert isinstance(error, TrainingError)
+    assert "\n" not in str(error)
+    return str(error)
 
 
-def test_all_training_properties_exist(maps, monkeypatch):
+def test_all_training_properties_exist(phantom_maps, monkeypatch):
     monkeypatch.chdir(ROOT)
-    workflow = create_workflow(config_file="configs/train.json", workflow_type="train", dataset_dir=str(maps))
+    workflow = create_workflow(config_file=TRAIN, workflow_type="train", dataset_dir=str(phantom_maps))
     assert workflow.check_properties() == []
     assert [prop[ID] for prop in TrainProperties.values() if prop[ID] not in workflow.parser] == []
 
 
-@pytest.mark.slow
-def test_training_validates_saves_and_shows_progress(train):
-    folder, done = train("run", 4)
-    state = torch.load(folder / "model.pt", weights_only=True)
-    TransformerUNet(out_channels=33, **TINY).load_state_dict(state, strict=True)
-    assert list((folder / "tensorboard").glob("events*"))
-    assert "val_mean_dice" in done.stdout
-    assert "loss=" in done.stderr
-    assert sorted(path.name for path in folder.glob("checkpoint_*.pt")) == ["checkpoint_3.pt", "checkpoint_4.pt"]
+def test_final_and_best_weights_are_averages_that_fit_the_network(trained):
+    metric = column(trained, "val_mean_dice")
+    best = 1 + int(np.argmax(metric))
+    for path, epoch in (("model.pt", 2), ("model_best.pt", best)):
+        saved = weights(trained / path)
+        TransformerUNet(out_channels=33, **NETWORK).load_state_dict(saved, strict=True)
+        state = torch.load(trained / f"checkpoint_{epoch}.pt", weights_only=True)
+        assert equal(saved, {key: state["ema"][f"module.{key}"] for key in saved})
+        assert not equal(saved, state["model"])
+        assert state["ema"]["n_averaged"] == 3 * epoch
+    assert state["best"]["best_metric"] == max(metric)
 
 
-@pytest.mark.slow
-def test_resumed_training_equals_an_uninterrupted_one(train):
-    whole, _ = train("whole", 3)
-    resumed, _ = train("resumed", 3)
-    (resumed / "model.pt").unlink()
-    (resumed / "checkpoint_3.pt").unlink()
-    _, done = train("resumed", 3)  # goes on from checkpoint_2.pt
-    assert "checkpoint_2.pt" in done.stdout
-    first, second = (torch.load(folder / "model.pt", weights_only=True) for folder in (whole, resumed))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+def test_validation_scores_the_averaged_weights(trained, phantom_maps):
+    options = {"bundle_root": str(ROOT), "dataset_dir": str(phantom_maps), **OPTIONS}
+    workflow = create_workflow(config_file=TRAIN, workflow_type="train", logging_file=False, **options)
+    workflow.initialize()
+    network = TransformerUNet(out_channels=33, **NETWORK).eval()
+    network.load_state_dict(weights(trained / "model.pt"))
+    score = DiceMetric(include_background=False, num_classes=33)
+    for index in range(OPTIONS["validate#dataset#length"]):
+        sample = workflow.val_dataset[index]
+        with torch.no_grad():
+            score(network(sample["image"][None]).argmax(1, keepdim=True), sample["label"][None])
+    assert column(trained, "val_mean_dice")[-1] == pytest.approx(float(score.aggregate()), abs=1e-5)
 
 
-@pytest.mark.slow
-def test_weights_carry_over_to_a_finer_stage_with_real_validation(train, tmp_path):
-    folder, _ = train("coarse", 1)
+def test_history_holds_every_step_and_the_schedule(trained):
+    assert column(trained, "step") == list(range(1, 7))
+    assert column(trained, "epoch") == [1, 1, 1, 2, 2, 2]
+    cosine = [0.5 + 0.5 * math.cos(math.pi * step / 4) for step in range(4)]
+    np.testing.assert_allclose(column(trained, "learning_rate"), [0, 0.005, *(0.01 * x for x in cosine)], rtol=1e-6)
+    assert all(math.isfinite(loss) for loss in column(trained, "loss"))
+    assert list((trained / "tensorboard").glob("events*"))
+
+
+def test_training_stops_when_the_metric_no_longer_improves(phantom_maps, tmp_path):
+    options = {"learning_rate": 0.0, "max_epochs": 9, "val_interval": 1, "patience": 2}
+    first = train(phantom_maps, tmp_path, **options)
+    assert first.trainer.state.epoch == 3  # the first is the best, two more are no better
+    before = weights(tmp_path / "model.pt")
+    (tmp_path / "model.pt").unlink()
+    again = train(phantom_maps, tmp_path, **options)
+    assert again.trainer.state.epoch == 3
+    assert len(column(tmp_path, "step")) == 9
+    assert equal(before, weights(tmp_path / "model.pt"))
+
+
+def test_a_longer_command_goes_on_along_its_own_schedule(trained, phantom_maps, tmp_path):
+    for epochs in (1, 3):
+        train(phantom_maps, tmp_path, max_epochs=epochs, learning_rate=0.02)
+    rates = column(tmp_path, "learning_rate")
+    cosine = [0.5 + 0.5 * math.cos(math.pi * step / 7) for step in range(1, 7)]
+    np.testing.assert_allclose(rates[3:], [0.02 * x for x in cosine], rtol=1e-6)
+
+
+def test_checkpoint_of_another_training_is_refused_by_name(trained, phantom_maps):
+    with pytest.raises(RuntimeError) as raised:
+        train(phantom_maps, trained, **{"network_def#hidden_size": 24})
+    assert f"{trained / 'checkpoint_2.pt'}: found the checkpoint of another training" in message(raised.value)
+
+
+def test_diverging_training_stops_and_leaves_no_weights(phantom_maps, tmp_path):
+    with pytest.raises(RuntimeError) as raised:
+        train(phantom_maps, tmp_path, learning_rate=1e30, warmup_steps=0, precision="float32")
+    assert message(raised.value).startswith("training stopped at step 2, epoch 1: found a loss of nan")
+    assert not (tmp_path / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [("precision", "float16", "float32, bfloat16, auto"), ("ema_decay", 1.0, "below 1"), ("patience", 0, "from 1 on")],
+)
+def test_value_out_of_range_is_refused(phantom_maps, tmp_path, option, value, wanted):
+    with pytest.raises(RuntimeError) as raised:
+        train(phantom_maps, tmp_path, **{option: value})
+    assert option in message(raised.value)
+    assert str(value) in message(raised.value)
+    assert wanted in message(raised.value)
+
+
+def test_bfloat16_follows_the_losses_of_float32(trained, phantom_maps, tmp_path):
+    train(phantom_maps, tmp_path, val_interval=1, precision="bfloat16")
+    exact, rounded = (column(folder, "loss") for folder in (trained, tmp_path))
+    np.testing.assert_allclose(rounded, exact, rtol=0.03)
+    assert exact != rounded
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "model.pt").values())
+
+
+def test_weights_carry_over_to_a_finer_stage_with_real_validation(trained, phantom_maps, tmp_path):
     pairs = tmp_path / "pairs"
     pairs.mkdir()
-    codes = nib.Nifti1Image(phantom_codes(), torch.diag(torch.tensor([3.0, 3, 3, 1])).numpy())
+    codes = nib.Nifti1Image(phantom_codes(), np.diag([3.0, 3, 3, 1]))
     codes.to_filename(pairs / "a_labels.nii.gz")
     nib.Nifti1Image(phantom_codes().astype("float32") % 50, codes.affine).to_filename(pairs / "a_T1.nii.gz")
-    fine, done = train(
-        "fine", 2, "--init_checkpoint", folder / "model.pt", "--learning_rate", 0.0, "--val_dataset_dir", pairs
-    )
-    assert "val_mean_dice" in done.stdout
-    first, second = (torch.load(path / "model.pt", weights_only=True) for path in (folder, fine))
-    assert all(torch.equal(first[key], second[key]) for key in first), "a rate of zero must keep the weights"
+    options = {"init_checkpoint": str(trained / "model.pt"), "val_dataset_dir": str(pairs)}
+    train(phantom_maps, tmp_path / "fine", learning_rate=0.0, **options)
+    assert column(tmp_path / "fine", "val_mean_dice")
+    carried = equal(weights(trained / "model.pt"), weights(tmp_path / "fine" / "model.pt"))
+    assert carried, "a rate of zero must keep the weights"
+
+
+def test_coarse_stage_overlays_the_fine_one(phantom_maps, tmp_path):
+    coarse = str(ROOT / "configs" / "coarse.json")
+    options = {"bundle_root": str(ROOT), "dataset_dir": str(phantom_maps), "max_epochs": 7}
+    workflow = create_workflow(config_file=[TRAIN, coarse], workflow_type="train", logging_file=False, **options)
+    workflow.initialize()
+    dataset, schedule = (workflow.parser.get_parsed_content(key) for key in ("train#dataset", "lr_scheduler"))
+    assert dataset.spacing == 2.5
+    assert dataset.eighths == [[7, 8, 7], [10, 11, 10]]
+    assert (schedule.base_lrs, schedule.warmup_steps, schedule.t_total) == ([0.0015], 100, 700)

@@ -1,0 +1,125 @@
+"""Fused and separate QKV projections trained from the same seed: the largest difference of their loss curves.
+
+``python -m benchmarks.qkv_training [--steps 200] [--label-maps DIR]``. All trainings run configs/train.json on small
+windows with a smaller network; without ``--label-maps`` on one label map made here. Rounding grows in any training: the
+last column trains the fused form twice, on one thread and on two, and shows how much of a difference is that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.bundle import ConfigWorkflow
+
+BAR = 1e-3
+EDGE, SPACING_MM = 64, 3.0
+# Radius, and the FreeSurfer codes of the left and right half: skin, fluid, cortex, white matter, thalamus.
+SHELLS = ((0.95, 511, 511), (0.85, 24, 24), (0.8, 3, 42), (0.65, 2, 41), (0.2, 10, 49))
+OPTIONS: dict[str, Any] = {
+    "pixdim": [9.0] * 3,
+    "window_mm": [[144] * 3, [144] * 3],
+    "max_epochs": 1,
+    "num_workers": 0,
+    "precision": "float32",
+    "network_def#channels": [8, 16, 32],
+    "network_def#hidden_size": 96,
+    "network_def#mlp_dim": 192,
+    "network_def#num_layers": 2,
+    "network_def#qkv_bias": True,
+}
+IN_FLOAT64 = {
+    "network": "$@network_def.double()",
+    "train#preprocessing": {"_target_": "CastToTyped", "keys": "image", "dtype": "$torch.float64"},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The numbers that the network computes in, the peak of the learning rate, and whether the bar holds there."""
+
+    name: str
+    learning_rate: float
+    options: dict[str, Any]
+    has_bar: bool
+
+
+SETTINGS = (
+    Setting("float64", 1e-3, IN_FLOAT64, True),
+    Setting("float32", 1e-4, {}, True),
+    Setting("float32", 1e-3, {}, False),
+)
+
+
+def write_label_map(folder: Path) -> None:
+    """Write a head of shells."""
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, EDGE)] * 3, indexing="ij")
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    codes = np.zeros(radius.shape, dtype=np.int16)
+    for limit, left, right in SHELLS:
+        codes[(radius < limit) & (x < 0)] = left
+        codes[(radius < limit) & (x >= 0)] = right
+    nib.Nifti1Image(codes, np.diag([SPACING_MM] * 3 + [1])).to_filename(folder / "head.nii.gz")
+
+
+def loss_curve(label_maps: str | Path, steps: int, setting: Setting, fused: bool, threads: int) -> np.ndarray:
+    """Train through the config and return the loss of each step, shape (steps,)."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = {
+            "dataset_dir": str(label_maps),
+            "output_dir": folder,
+            "epoch_length": steps,
+            "learning_rate": setting.learning_rate,
+            "network_def#use_combined_linear": fused,
+        }
+        workflow = ConfigWorkflow(
+            "configs/train.json", workflow_type="train", logging_file=False, **OPTIONS, **setting.options, **chosen
+        )
+        workflow.initialize()
+        workflow.run()
+        with (Path(folder) / "history.csv").open(newline="") as file:
+            return np.array([float(row["loss"]) for row in csv.DictReader(file)])
+
+
+def main() -> None:
+    """Print a row for each setting."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--label-maps", help="folder of NIfTI files with FreeSurfer codes")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    started = time.perf_counter()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        maps = options.label_maps or name
+        if options.label_maps is None:
+            write_label_map(Path(name))
+        for setting in SETTINGS:
+            fused, separate, control = (
+                loss_curve(maps, options.steps, setting, *form) for form in ((True, 1), (False, 1), (True, 2))
+            )
+            difference = np.abs(fused - separate).max()
+            verdict = ("passed" if difference < BAR else "FAILED") if setting.has_bar else "no bar"
+            rows.append(
+                f"{setting.name:9}{setting.learning_rate:8.0e}{fused[0]:8.3f}{fused[-1]:8.3f}"
+                f"{difference:21.1e}{np.abs(fused - control).max():18.1e}  {verdict}"
+            )
+    print(f"largest difference of the loss over {options.steps} steps, bar {BAR:.0e}")
+    print(f"{'network':9}{'rate':>8}{'first':>8}{'last':>8}{'fused to separate':>21}{'1 to 2 threads':>18}")
+    print(*rows, f"{time.perf_counter() - started:.0f} s", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
