@@ -1,0 +1,46 @@
+"""The contact sheet of the generator, through its program."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from scripts.draw_samples import main
+from tests.phantom import write_phantoms
+
+
+@pytest.fixture(scope="module")
+def label_maps(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("maps"))
+
+
+def test_sheet_shows_samples_and_their_labels(label_maps, tmp_path, capsys):
+    sheet = tmp_path / "new" / "sheet.png"
+    arguments = [str(label_maps), str(sheet), "--spacing", "6", "--count", "2"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.strip() == str(sheet)
+    with Image.open(sheet) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+    assert any(max(colour) - min(colour) > 60 for colour in colours), "labels are coloured"
+    assert any(max(colour) == min(colour) > 60 for colour in colours), "images are grey"
+    assert [path.name for path in sheet.parent.iterdir()] == ["sheet.png"]
+
+    before = sheet.read_bytes()
+    assert main(arguments) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert sheet.read_bytes() == before
+    assert main([*arguments, "--overwrite", "--seed", "1"]) == 0
+    assert sheet.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "words"),
+    [(True, '{"no_such_range": 1}', "no_such_range"), (False, "{}", "no label map found")],
+)
+def test_bad_arguments_are_one_line(label_maps, tmp_path, capsys, folder, options, words):
+    source = label_maps if folder else tmp_path
+    assert main([str(source), str(tmp_path / "sheet.png"), "--spacing", "6", "--options", options]) == 1
+    error = capsys.readouterr().err.strip()
+    assert words in error
+    assert "\n" not in error.replace("\r", "\n").split("error:")[-1].strip()
+    assert not (tmp_path / "sheet.png").exists()
