@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from bundle.labels import read_labels
-    from bundle.report import draw_contact_sheet
+    from bundle.report.contact_sheet import draw_contact_sheet
     from bundle.training import SyntheticBrainDataset, find_label_maps
 
     try:
