@@ -46,18 +46,17 @@ IN_FLOAT64 = {
 
 @dataclass(frozen=True)
 class Setting:
-    """The numbers that the network computes in, the peak of the learning rate, and whether the bar holds there."""
+    """The numbers that the network computes in, and the peak of the learning rate."""
 
     name: str
     learning_rate: float
     options: dict[str, Any]
-    has_bar: bool
 
 
 SETTINGS = (
-    Setting("float64", 1e-3, IN_FLOAT64, True),
-    Setting("float32", 1e-4, {}, True),
-    Setting("float32", 1e-3, {}, False),
+    Setting("float64", 1e-3, IN_FLOAT64),
+    Setting("float32", 1e-4, {}),
+    Setting("float32", 1e-3, {}),
 )
 
 
@@ -111,7 +110,7 @@ def main() -> None:
                 loss_curve(maps, options.steps, setting, *form) for form in ((True, 1), (False, 1), (True, 2))
             )
             difference = np.abs(fused - separate).max()
-            verdict = ("passed" if difference < BAR else "FAILED") if setting.has_bar else "no bar"
+            verdict = "met" if difference < BAR else "MISSED"
             rows.append(
                 f"{setting.name:9}{setting.learning_rate:8.0e}{fused[0]:8.3f}{fused[-1]:8.3f}"
                 f"{difference:21.1e}{np.abs(fused - control).max():18.1e}  {verdict}"

@@ -14,18 +14,11 @@ from monai.bundle import ConfigParser
 from bundle.datasets import read_dataset, split_cases
 from bundle.labels import read_labels
 from networks import TransformerUNet
+from tests.bundle.training.tiny_training import NETWORK
 from tests.conftest import ROOT
 from tests.labelled import NAMES, SHAPE, write_bids, write_msd, write_nifti
 
 OVERLAY = "configs/hippocampus.json"
-NETWORK = {
-    "channels": [4, 8, 8],
-    "hidden_size": 12,
-    "mlp_dim": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "position_grid": [2, 2, 2],
-}
 NETWORK_OPTIONS = [part for key, value in NETWORK.items() for part in (f"--network_def#{key}", value)]
 TRAINING = {"max_epochs": 1, "epoch_length": 2, "batch_size": 2, "window": [16, 16, 16], "val_interval": 1}
 TRAINING |= {"num_workers": 1, "warmup_steps": 1}
