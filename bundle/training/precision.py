@@ -10,9 +10,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from bundle.precision import use_bfloat16
 from bundle.training.errors import TrainingError
-
-PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 class MixedPrecisionInferer(Inferer):
@@ -24,13 +23,19 @@ class MixedPrecisionInferer(Inferer):
         inferer: the inferer that runs the network.
         precision: ``"float32"``, ``"bfloat16"`` or ``"auto"``, see ``use_bfloat16``.
         device: where the network is.
+
+    Raises:
+        TrainingError: for an unknown precision.
     """
 
     def __init__(self, inferer: Inferer, precision: str, device: torch.device | str) -> None:
         super().__init__()
         self.inferer = inferer
         self.device_type = torch.device(device).type
-        self.bfloat16 = use_bfloat16(precision, device)
+        try:
+            self.bfloat16 = use_bfloat16(precision, device)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
         logging.getLogger(__name__).info(
             f"Precision {precision} on {self.device_type}: {'bfloat16' if self.bfloat16 else 'float32'}."
         )
@@ -39,21 +44,3 @@ class MixedPrecisionInferer(Inferer):
         """Return the logits of the wrapped inferer as float32."""
         with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.bfloat16):
             return self.inferer(inputs, network, *args, **kwargs).float()
-
-
-def use_bfloat16(precision: str, device: torch.device | str) -> bool:
-    """Tell whether to compute in bfloat16.
-
-    ``"auto"`` does so where the hardware computes in it: on a GPU from NVIDIA's Ampere on, on a processor with
-    AVX-512 BF16 (those with AMX have it too). Other processors only emulate it, which is slower than float32.
-
-    Raises:
-        TrainingError: for an unknown precision.
-    """
-    if precision not in PRECISIONS:
-        raise TrainingError(f"precision: found {precision!r}; one of {', '.join(PRECISIONS)} is wanted.")
-    if precision != "auto":
-        return precision == "bfloat16"
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -9,8 +9,8 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import nn
 
+from bundle.precision import use_bfloat16
 from bundle.training import MixedPrecisionInferer
-from bundle.training.precision import use_bfloat16
 
 
 def test_network_runs_in_bfloat16_and_returns_float32():
