@@ -13,7 +13,8 @@ def pad_to_multiple(x: Tensor, multiple: list[int]) -> Tensor:
     padding: list[int] = []
     for index in range(len(multiple)):
         axis = len(multiple) - 1 - index
-        padding += [0, -size[axis + 2] % multiple[axis]]
+        # Not -size % multiple, for which AOTInductor derives no range.
+        padding += [0, (size[axis + 2] + multiple[axis] - 1) // multiple[axis] * multiple[axis] - size[axis + 2]]
     return F.pad(x, padding)
 
 

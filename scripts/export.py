@@ -1,0 +1,120 @@
+"""Export the network for other runtimes: ``python -m scripts.export [--forms onnx openvino ...]``.
+
+Writes models/model.ts (TorchScript with its transforms and metadata), model.xml and .bin (OpenVINO), model.pt2
+(torch.export), model.onnx and, where a C++ compiler is present, model_aoti.pt2 (AOTInductor), each with a JSON sidecar.
+A form whose logits or labels on a real scan are not those of the network is not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bundle.segmenter import Segmenter
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMS = ("torchscript", "openvino", "program", "onnx", "aotinductor")
+CROP = (72, 81, 64)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.export", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: models/model.pt)")
+    parser.add_argument("--output-dir", default=ROOT / "models", type=Path, metavar="DIR", help="default: models")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="default: all of them")
+    parser.add_argument("--scans", nargs="+", metavar="SCAN", help="check on these (default: nilearn's MNI152 T1)")
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="inference config and overlays (default: configs/inference.json)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier export")
+    return parser.parse_args(arguments)
+
+
+def prepare_images(segmenter: Segmenter, scans: list[str] | None) -> dict[str, Tensor]:
+    """Return each scan as the network sees it, and a batch of two crops of the first one."""
+    import torch
+
+    from scripts.sample_volume import write_sample_volume
+
+    with tempfile.TemporaryDirectory() as folder:
+        if not scans:
+            scans = [str(Path(folder) / "mni152_t1.nii.gz")]
+            write_sample_volume(Path(scans[0]))
+        images = {
+            Path(scan).name: segmenter.preprocessing({"image": scan})["image"].as_tensor()[None] for scan in scans
+        }
+    name, image = next(iter(images.items()))
+    size = [min(length, limit) for length, limit in zip(image.shape[2:], CROP, strict=True)]
+    crops = [image[0][(slice(None), *(slice(start, start + n) for n in size))] for start in (0, 5)]
+    if crops[0].shape == crops[1].shape:
+        images[f"two crops of {name}"] = torch.stack(crops)
+    return images
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export the forms and return the number of those that failed."""
+    from bundle.deployment import Exporter, read_json
+    from bundle.export.errors import ExportError
+    from bundle.inference import load_weights
+    from bundle.labels import read_labels
+    from bundle.segmenter import Segmenter
+
+    overrides = {"checkpoint": options.checkpoint} if options.checkpoint else {}
+    files = options.config or [str(ROOT / "configs" / "inference.json")]
+    segmenter = Segmenter(files, device="cpu", engine="torch", precision="float32", bundle_root=str(ROOT), **overrides)
+    parser = segmenter.parser
+    checkpoint = parser.get_parsed_content("checkpoint")
+    exporter = Exporter(
+        load_weights(parser.get_parsed_content("network_def"), checkpoint),
+        prepare_images(segmenter, options.scans),
+        checkpoint,
+        read_json(ROOT / "configs" / "metadata.json"),
+        read_json(ROOT / "configs" / "deploy.json"),
+        [label.code for label in read_labels(parser.get_parsed_content("label_table"))],
+        parser.get_parsed_content("pixdim"),
+    )
+    failed = 0
+    for form in options.forms:
+        print(f"{form} ...", end=" ", flush=True)
+        started = time.perf_counter()
+        try:
+            made = exporter.export(form, options.output_dir, options.overwrite)
+        except (ExportError, OSError) as error:
+            failed += 1
+            print("failed", flush=True)
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        difference = max(row.logit_difference for row in made.parity)
+        equal = min(row.equal_labels for row in made.parity)
+        seconds = time.perf_counter() - started
+        print(f"{made.path}  logits within {difference:.1e}, {equal:.4%} of labels equal, {seconds:.0f} s", flush=True)
+    return failed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code."""
+    options = parse_arguments(arguments)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    try:
+        return 1 if run(options) else 0
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
