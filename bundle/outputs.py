@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, SaveImaged
 
 from bundle.io import GeometryWarning, output_path, read_volume, write_label_map
 from bundle.labels import DEFAULT_TABLE, Label, read_labels
@@ -118,3 +118,7 @@ class SaveOutputsd(MapTransform):
         for key in self.key_iterator(result):
             save_outputs(np.asarray(result[key]), source, self.output_dir, self.table, self.overwrite)
         return result
+
+
+# Programs that write results themselves, such as MONAI Label, leave out every transform that is a SaveImaged.
+SaveImaged.register(SaveOutputsd)

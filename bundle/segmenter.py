@@ -29,7 +29,7 @@ class Segmenter:
         files = [config_file] if isinstance(config_file, (str, Path)) else config_file
         names = [str(name) for name in files]
         workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **overrides)
-        parser = workflow.parser
+        self.parser = parser = workflow.parser
         self.device = torch.device(parser.get_parsed_content("device"))
         self.overwrite = bool(parser.get_parsed_content("overwrite"))
         self.output_dir = Path(parser.get_parsed_content("output_dir"))

@@ -15,6 +15,9 @@ import warnings
 from pathlib import Path
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "inference.json"
+# Those of bundle.inference and bundle.precision, which take seconds to import: --help must not.
+ENGINES = ("auto", "torch", "torchscript", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -23,9 +26,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="NIfTI file, or a folder of them")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
+    parser.add_argument("--engine", choices=ENGINES, help="what computes the network (default: auto)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="numbers it computes in (default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument("--assume-affine", action="store_true", help="accept files without an orientation")
-    parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: models/model.pt)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights, or an exported model (default: models/model.pt)")
     parser.add_argument(
         "--config",
         action="append",
@@ -61,9 +66,11 @@ def run(options: argparse.Namespace) -> int:
 
     overrides = {"output_dir": options.output_dir, "overwrite": options.overwrite}
     overrides |= {"assume_affine": options.assume_affine, "bundle_root": str(CONFIG.parents[1])}
-    overrides |= {name: value for name in ("device", "checkpoint") if (value := getattr(options, name)) is not None}
+    named = ("device", "checkpoint", "engine", "precision")
+    overrides |= {name: value for name in named if (value := getattr(options, name)) is not None}
     paths = expand(options.inputs)
     segmenter = Segmenter(options.config, **overrides)
+    print(f"engine {segmenter.network.engine}, {segmenter.network.precision}")
     failed = 0
     with tqdm(paths, unit="scan", disable=None) as bar:
         for path in bar:
@@ -90,16 +97,18 @@ def show_warning(message: Warning | str, *_: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
+    from bundle.export.errors import EngineWarning
     from bundle.io import GeometryWarning
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    warnings.simplefilter("always", GeometryWarning)
+    for category in (EngineWarning, GeometryWarning):
+        warnings.simplefilter("always", category)
     warnings.showwarning = show_warning
     try:
         return 1 if run(options) else 0
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {one_line(error, options.inputs[0])}", file=sys.stderr)
+        print(f"error: {one_line(error, '')}", file=sys.stderr)
         return 1
 
 

@@ -1,7 +1,16 @@
 """Inference: weights, windows, and the way back to the scan's grid."""
 
+from bundle.inference.engines import ENGINES, load_network
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.weights import WeightsError, load_weights
 from bundle.inference.windows import WindowInferer
 
-__all__ = ["RestoreLabelMapd", "WeightsError", "WindowInferer", "load_weights", "restore_labels"]
+__all__ = [
+    "ENGINES",
+    "RestoreLabelMapd",
+    "WeightsError",
+    "WindowInferer",
+    "load_network",
+    "load_weights",
+    "restore_labels",
+]
