@@ -1,0 +1,283 @@
+"""The bundle and its TorchScript archive, used as the programs use them that read MONAI bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import MetaTensor, load_net_with_metadata
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+from bundle.export import torchscript, write_torchscript
+from bundle.inference import load_weights
+from bundle.labels import read_labels
+from bundle.segmenter import Segmenter
+from networks import TransformerUNet
+from tests.conftest import ROOT
+
+PROGRAMS = Path(__file__).parent
+COARSE = [3.0, 3.0, 3.0]  # mm; enough to tell structures and sides, and fast
+EXACT = {"device": "cpu", "engine": "torch", "precision": "float32"}
+CODES = [label.code for label in read_labels()]
+
+
+def read_json(name: str) -> dict:
+    return json.loads((ROOT / name).read_text())
+
+
+def run_elsewhere(folder: Path, *arguments: object, path: str = "") -> None:
+    """Run Python in a folder from which the bundle's packages cannot be imported, but from ``path``."""
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def agreement(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the share of equal voxels where either label map has a structure."""
+    assert found.shape == wanted.shape
+    labelled = (found > 0) | (wanted > 0)
+    return float((found == wanted)[labelled].mean())
+
+
+@pytest.fixture(autouse=True)
+def _from_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_weights(TransformerUNet(), ROOT / "models/model.pt")
+
+
+@pytest.fixture(scope="module")
+def archive(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("archive") / "model.ts"
+    write_torchscript(network, path, read_json("configs/metadata.json"), read_json("configs/deploy.json"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def turned_scan(small_scan, tmp_path_factory):
+    """The small scan with its axes in another order and direction."""
+    image = nib.load(small_scan)
+    path = tmp_path_factory.mktemp("turned") / "turned.nii.gz"
+    image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt("PSR"))).to_filename(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def turned_labels(turned_scan, tmp_path_factory):
+    """Its label map by configs/inference.json."""
+    options = {"bundle_root": str(ROOT), "output_dir": str(tmp_path_factory.mktemp("turned_labels")), **EXACT}
+    return voxels(Segmenter(ROOT / "configs/inference.json", **options).segment(turned_scan).label_map)
+
+
+def test_monai_reads_network_metadata_and_config_from_the_archive(archive, network):
+    loaded, metadata, extra = load_net_with_metadata(str(archive), more_extra_files=("inference.json",))
+    assert metadata == read_json("configs/metadata.json")
+    assert json.loads(extra["inference.json"]) == read_json("configs/deploy.json")
+    image = torch.rand(1, 1, 40, 24, 33)
+    with torch.inference_mode():
+        assert (loaded(image) - network(image)).abs().max() < 1e-4
+    assert [path.name for path in archive.parent.iterdir()] == ["model.ts"]
+    with zipfile.ZipFile(archive) as entries:
+        assert {name.split("/")[0] for name in entries.namelist()} == {"model"}, "Deploy App SDK looks below the name"
+
+
+def test_failed_write_keeps_the_old_archive_and_nothing_else(network, tmp_path, monkeypatch):
+    path = tmp_path / "model.ts"
+    path.write_bytes(b"old")
+
+    def fill_the_disk(scripted, name, **_):
+        Path(name).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torchscript, "save_net_with_metadata", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_torchscript(network, path, {}, {})
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("model.ts", b"old")]
+
+
+def test_bad_arguments_are_refused_before_anything_is_written(network, tmp_path):
+    with pytest.raises(ValueError, match=r"model\.pt: found the suffix '\.pt'"):
+        write_torchscript(network, tmp_path / "model.pt", {}, {})
+    with pytest.raises(ValueError, match="found training mode"):
+        write_torchscript(TransformerUNet().train(), tmp_path / "model.ts", {}, {})
+    with pytest.raises(TypeError, match="JSON"):
+        write_torchscript(network, tmp_path / "new" / "model.ts", {}, {"device": torch.device("cpu")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_deploy_config_needs_no_code_of_the_bundle():
+    text = (ROOT / "configs/deploy.json").read_text()
+    targets = re.findall(r'"_target_": "([^"]+)"', text)
+    assert "SlidingWindowInferer" in targets
+    assert [target for target in targets if "." in target] == []
+    assert re.findall(r"\b(bundle|networks|scripts)\.", text) == []
+
+
+def test_deploy_config_keeps_step_with_the_inference_config():
+    deploy, inference = read_json("configs/deploy.json"), read_json("configs/inference.json")
+    assert deploy["label_codes"] == CODES
+    assert deploy["pixdim"] == inference["pixdim"]
+    steps, wanted = (config["preprocessing"]["transforms"] for config in (deploy, inference))
+    assert [step.pop("reader") for step in wanted if "reader" in step] == ["@reader"], "the bundle's own"
+    # Spacingd can be inverted, and MONAI Label needs the other; float32 halves the memory of the way back.
+    resample = next(step for step in wanted if step["_target_"] == "Lambdad")
+    resample |= {**resample.pop("func"), "_target_": "Spacingd", "dtype": "float32"}
+    assert steps == wanted
+
+
+def test_deploy_config_has_the_inference_properties(archive):
+    options = {"checkpoint": str(archive), "datalist": ["a.nii.gz"]}
+    workflow = ConfigWorkflow("configs/deploy.json", logging_file=False, workflow_type="infer", **options)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.slow
+def test_deploy_config_alone_gives_the_labels_of_the_inference_config(archive, sample, tmp_path):
+    run_elsewhere(
+        tmp_path, "-m", "monai.bundle", "run", "--config_file", ROOT / "configs/deploy.json", "--checkpoint", archive,
+        "--datalist", [str(sample)], "--output_dir", tmp_path / "out", "--device", "cpu",
+    )  # fmt: skip
+    written = tmp_path / "out/mni152_t1/mni152_t1_seg.nii.gz"
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [written]
+    labels = nib.load(written)
+    assert labels.get_data_dtype() == np.int16
+    np.testing.assert_allclose(labels.affine, nib.load(sample).affine, atol=1e-6)
+    assert set(np.unique(voxels(written))) == set(CODES)
+    own = Segmenter(output_dir=str(tmp_path / "own"), **EXACT).segment(sample)
+    assert agreement(voxels(written), voxels(own.label_map)) > 0.999
+
+
+@pytest.mark.slow
+def test_deploy_app_sdk_segments_a_dicom_volume_with_the_archive_alone(archive, turned_scan, turned_labels, tmp_path):
+    run_elsewhere(tmp_path, PROGRAMS / "deploy_app_sdk.py", archive, turned_scan, tmp_path / "labels.npy")
+    assert agreement(np.load(tmp_path / "labels.npy"), turned_labels) > 0.999
+
+
+def test_deploy_config_refuses_a_volume_without_geometry():
+    workflow = ConfigWorkflow("configs/deploy.json", logging_file=False, workflow_type="infer")
+    ensure, *_ = workflow.parser.get_parsed_content("preprocessing").transforms[1:]
+    with pytest.raises(ValueError, match="Unknown original_channel_dim"):
+        ensure({"image": MetaTensor.ensure_torch_and_prune_meta(np.zeros((8, 8, 8)), {})})
+
+
+@pytest.mark.slow
+def test_monai_label_segments_request_after_request_and_writes_nothing(turned_scan, turned_labels, tmp_path):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    for name in ("bundle", "configs", "models", "networks"):
+        (folder / name).symlink_to(ROOT / name)
+    run_elsewhere(tmp_path, PROGRAMS / "monai_label.py", folder, turned_scan, turned_scan, tmp_path / "labels.npy")
+    first, second = np.load(tmp_path / "labels.npy")
+    assert agreement(first, turned_labels) > 0.999
+    np.testing.assert_array_equal(first, second)
+    assert not (folder / "output").exists()
+
+
+def test_names_for_monai_label_follow_the_codes():
+    names = read_json("configs/metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(names.values()) == [label.name for label in read_labels()]
+    assert sorted(CODES) == CODES, "segments are named in the order of their values"
+
+
+@pytest.mark.slow
+def test_slicer_runs_the_inference_config_and_finds_the_label_map(small_scan, tmp_path):
+    result = tmp_path / "work" / "result.nii.gz"
+    run_elsewhere(tmp_path, PROGRAMS / "slicer_auto3dseg.py", ROOT, small_scan, result, path=str(ROOT))
+    assert {0, 2, 3, 41, 42} <= set(np.unique(voxels(result))) <= set(CODES)
+
+
+@pytest.mark.slow
+def test_overrides_of_slicer_on_the_command_line(run_module, small_scan, tmp_path):
+    done = run_module(
+        "monai.bundle", "run", "--config_file", "configs/inference.json", "--datalist", [str(small_scan)],
+        "--dataset_dir", small_scan.parent, "--output_dir", tmp_path, "--device", "cpu", "--inferer#device", "cpu",
+        "--dataloader#num_workers", 0, "--pixdim", COARSE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "small" / "small_seg.nii.gz").is_file()
+
+
+@pytest.mark.parametrize(("spelling", "reaches"), [("dataloader#num_workers", True), ("dataloader.num_workers", False)])
+def test_only_the_hash_reaches_into_a_part_of_the_config(spelling, reaches):
+    options = {"datalist": ["a.nii.gz"], spelling: 3}
+    workflow = ConfigWorkflow("configs/inference.json", logging_file=False, workflow_type="infer", **options)
+    assert workflow.parser["dataloader"]["num_workers"] == (3 if reaches else 0)
+
+
+def test_model_zoo_finds_version_licence_and_model_card():
+    metadata = read_json("configs/metadata.json")
+    assert next(iter(metadata["changelog"])) == metadata["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["version"])
+    for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "models/model.pt"):
+        assert (ROOT / name).stat().st_size > 0, name
+    assert not list(ROOT.glob("large_files.*"))
+
+
+ZOO_CHECK = """
+import sys
+import torch
+from monai.bundle import ckpt_export, verify_net_in_out
+root, archive = sys.argv[1:]
+meta, config = f"{root}/configs/metadata.json", f"{root}/configs/inference.json"
+verify_net_in_out(net_id="network_def", meta_file=meta, config_file=config, bundle_root=root)
+ckpt_export(net_id="network_def", filepath=archive, ckpt_file=f"{root}/models/model.pt", meta_file=meta,
+            config_file=config, bundle_root=root)
+torch.jit.load(archive)
+"""
+
+
+@pytest.mark.slow
+def test_model_zoo_checks_pass_from_another_folder(tmp_path):
+    run_elsewhere(tmp_path, "-c", ZOO_CHECK, ROOT, tmp_path / "verify_model.ts", path=str(ROOT))
+
+
+@pytest.mark.slow
+def test_monai_onnx_export_gives_the_eager_logits(run_module, network, tmp_path):
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed")
+    import onnxruntime
+
+    shape = [1, 1, 32, 40, 24]
+    done = run_module(
+        "monai.bundle", "onnx_export", "--net_id", "network_def", "--filepath", tmp_path / "model.onnx",
+        "--ckpt_file", "models/model.pt", "--meta_file", "configs/metadata.json",
+        "--config_file", "configs/inference.json", "--input_shape", shape,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    image = torch.rand(shape)
+    (logits,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, network(image).numpy(), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_example_with_bare_torch_finds_the_same_structures(archive, turned_scan, turned_labels, tmp_path):
+    run_elsewhere(tmp_path, ROOT / "examples/torchscript_labels.py", archive, turned_scan, tmp_path / "labels.nii.gz")
+    labels, scan = nib.load(tmp_path / "labels.nii.gz"), nib.load(turned_scan)
+    assert nib.aff2axcodes(labels.affine) == ("R", "A", "S")
+    assert labels.get_data_dtype() == np.int16
+    back = labels.as_reoriented(ornt_transform(io_orientation(labels.affine), io_orientation(scan.affine)))
+    np.testing.assert_allclose(back.affine, scan.affine, atol=1e-5)
+    assert agreement(np.asarray(back.dataobj), turned_labels) > 0.9
