@@ -9,9 +9,9 @@ DEVELOPMENT := .venv/.development-installed
 SAMPLE := output/mni152_t1.nii.gz
 RESULT := output/demo/mni152_t1/mni152_t1
 
-BENCHMARKS := anatomy attention attention_scaling flags qkv_training speed unetr
+BENCHMARKS := anatomy attention attention_scaling engines flags qkv_training speed startup unetr
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bundle clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-6s %s\n' "$$target" "$$text"; done
@@ -37,6 +37,9 @@ lint: $(DEVELOPMENT) ## check style, format and types
 
 bench: $(RUNTIME) ## run the benchmarks that need no data, one after another
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(VENV_PYTHON) -m "benchmarks.$$name"; done
+
+bundle: $(RUNTIME) ## pack the bundle as a zip for the model zoo, in dist/
+	$(VENV_PYTHON) -m scripts.pack_bundle
 
 clean: ## remove output/ and .venv/
 	rm -rf output .venv

@@ -15,7 +15,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS_FILES = ("requirements.txt", "requirements-dev.txt")
 SETUP_FILES = (*REQUIREMENTS_FILES, "constraints.txt", "Makefile", "scripts/environment.sh", ".ci/run")
-TARGETS = ("help", "demo", "test", "lint", "bench", "clean")
+TARGETS = ("help", "demo", "test", "lint", "bench", "bundle", "clean")
 
 
 def read_requirements(name: str) -> dict[str, Requirement]:
