@@ -63,7 +63,7 @@ def main() -> None:
         if image is None:
             image = Path(folder) / "mni152_t1.nii.gz"
             write_sample_volume(image)
-        segmenter = Segmenter(checkpoint=options.checkpoint)
+        segmenter = Segmenter(checkpoint=options.checkpoint, engine="torch", precision="float32")
         forms = compare_forms(segmenter, image, options.checkpoint)
     print(f"{'QKV':10}{'kernel':8}{'max |logit difference|':>24}{'equal labels':>14}{'seconds':>9}")
     for form in forms:

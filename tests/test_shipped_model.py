@@ -16,6 +16,7 @@ from networks import TransformerUNet
 from tests.conftest import ROOT
 
 MODEL = ROOT / "models/model.pt"
+EAGER = {"device": "cpu", "engine": "torch", "precision": "float32"}
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def _from_root(monkeypatch):
 @pytest.fixture(scope="module")
 def prepared(sample, tmp_path_factory):
     """The preprocessed sample and the segmenter that made it."""
-    segmenter = Segmenter(ROOT / "configs/inference.json", bundle_root=str(ROOT), device="cpu")
+    segmenter = Segmenter(ROOT / "configs/inference.json", bundle_root=str(ROOT), **EAGER)
     return segmenter, segmenter.preprocessing({"image": str(sample)})
 
 
@@ -46,7 +47,7 @@ def test_weights_are_a_plain_state_dict_that_loads_strictly():
 
 @pytest.mark.slow
 def test_flags_leave_logits_and_labels_alone(sample):
-    forms = compare_forms(Segmenter(device="cpu"), sample, MODEL)
+    forms = compare_forms(Segmenter(**EAGER), sample, MODEL)
     assert len({(form.use_combined_linear, form.use_flash_attention) for form in forms}) == 4
     for form in forms:
         assert form.logit_difference < 1e-4

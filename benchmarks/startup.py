@@ -1,0 +1,111 @@
+"""How long ``scripts.segment`` takes to its help and to its first result, with an empty cache and with a filled one.
+
+``python -m benchmarks.startup [--image FILE] [--repeats N]``. Every start is a process of its own; without ``--image``
+the MNI152 T1 at 1 mm is segmented. Prints median seconds, the ratios of first to second start, and the bars.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from statistics import median
+
+from benchmarks.attention import in_own_process
+from benchmarks.engines import CHECKPOINT, describe_machine, verdict
+from bundle.inference import load_network
+from networks import TransformerUNet
+from scripts.sample_volume import write_sample_volume
+
+SEGMENT = (sys.executable, "-m", "scripts.segment")
+RESULT = "_seg.nii.gz"  # is in the line of a result
+HELP_BAR, SECOND_BAR = 1.0, 0.5
+
+
+def help_seconds() -> float:
+    """Return the seconds of ``--help``."""
+    started = time.perf_counter()
+    subprocess.run([*SEGMENT, "--help"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def result_seconds(image: str, cache_home: str) -> float:
+    """Return the seconds from the start of the process to the line of its first result.
+
+    Raises:
+        SystemExit: when there is none.
+    """
+    environment = os.environ | {"XDG_CACHE_HOME": cache_home, "PYTHONUNBUFFERED": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*SEGMENT, image, "--output-dir", folder, "--device", "cpu"]
+        started = time.perf_counter()
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            seconds = next((time.perf_counter() - started for line in process.stdout if RESULT in line), None)
+            process.stdout.read()
+        if seconds is None:
+            raise SystemExit(f"{' '.join(command)}: printed no result, exit code {process.returncode}")
+    return seconds
+
+
+def load_seconds(cache_dir: str) -> float:
+    """Return the seconds of ``load_network`` in this process; PyTorch is imported already, the engine is not."""
+    warnings.simplefilter("ignore")
+    started = time.perf_counter()
+    load_network(TransformerUNet(), CHECKPOINT, cache_dir=cache_dir)
+    return time.perf_counter() - started
+
+
+def measure(image: str, repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of every repeat; the first start of each has an empty cache, and the second what it left."""
+    seconds: dict[str, list[float]] = {}
+    for repeat in range(repeats):
+        with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as cache_dir:
+            for name, run in (
+                ("--help", help_seconds),
+                ("first result, empty cache", lambda: result_seconds(image, home)),
+                ("first result, filled cache", lambda: result_seconds(image, home)),
+                ("load_network, empty cache", lambda: in_own_process("benchmarks.startup", "--load", cache_dir)),
+                ("load_network, filled cache", lambda: in_own_process("benchmarks.startup", "--load", cache_dir)),
+            ):
+                print(f"{name}, {repeat + 1} of {repeats} ...", file=sys.stderr, flush=True)
+                seconds.setdefault(name, []).append(run())
+    return seconds
+
+
+def main() -> None:
+    """Measure and print the table and the bars."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--image")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        print(json.dumps(load_seconds(options.load)))
+        return
+    if options.repeats < 1:
+        parser.error(f"--repeats must be at least 1, got {options.repeats}")
+    print(describe_machine(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        image = options.image
+        if image is None:
+            image = str(Path(folder) / "mni152_t1.nii.gz")
+            write_sample_volume(Path(image))
+        seconds = measure(image, options.repeats)
+    print(f"\n{'':28}{'min s':>8}{'median s':>10}")
+    for name, times in seconds.items():
+        print(f"{name:28}{min(times):8.2f}{median(times):10.2f}")
+    help_time, first, second, load_first, load_second = (median(times) for times in seconds.values())
+    print(f"\n{verdict('--help', help_time, HELP_BAR, ' s', at_most=True)}")
+    print(f"{verdict('second start / first, to the first result', second / first, SECOND_BAR, at_most=True)} "
+          f"({load_second / load_first:.2f} in load_network alone)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
