@@ -17,6 +17,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.segment import one_line
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 1 if run_beside(options, arguments) else 0
         return 1 if run(options) else 0
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
 
 

@@ -42,7 +42,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def one_line(error: BaseException, path: str) -> str:
+def one_line(error: BaseException, path: str = "") -> str:
     """Return the reason that a user can act on, without the ``RuntimeError`` that MONAI puts around it."""
     while type(error) is RuntimeError and error.__cause__ is not None:
         error = error.__cause__
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return 1 if run(options) else 0
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {one_line(error, '')}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
 
 
