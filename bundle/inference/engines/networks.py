@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,14 @@ class TorchNetwork(nn.Module):
         return tuple(part.float() for part in out) if isinstance(out, tuple) else out.float()
 
 
+@cache
+def openvino_core() -> openvino.Core:
+    """Return the one core of this process: its end would unload the CPU plugin under the threads that still run it."""
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoNetwork(nn.Module):
     """A network that OpenVINO computes on the CPU, on the cores available to the process.
 
@@ -60,18 +69,15 @@ class OpenVinoNetwork(nn.Module):
 
     def __init__(self, model: str | Path, bfloat16: bool, cache_dir: str | Path | None = None) -> None:
         super().__init__()
-        import openvino
-
-        core = openvino.Core()
-        if cache_dir is not None:
-            core.set_property({"CACHE_DIR": str(cache_dir)})
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": available_cores(),
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if cache_dir is not None:
+            options["CACHE_DIR"] = str(cache_dir)
         try:
-            self.compiled: openvino.CompiledModel = core.compile_model(str(model), "CPU", options)
+            self.compiled: openvino.CompiledModel = openvino_core().compile_model(str(model), "CPU", options)
         except RuntimeError as error:
             raise ExportError(f"{model}: OpenVINO cannot read it ({_first_line(error)}).") from error
 
