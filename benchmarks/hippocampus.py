@@ -1,9 +1,12 @@
-"""Cross-validate the hippocampus task: our network and MONAI's, on the same folds, samples, steps and augmentation.
+"""Cross-validate the hippocampus task: our network and MONAI's, on the same folds, with the same time on one core.
 
-``python -m benchmarks.hippocampus DATASET_DIR [--networks ours SegResNet UNETR] [--folds 0 1 2 3 4] [--epochs N]
-[--output-dir DIR]``; DATASET_DIR is MSD's Task04. A run that was interrupted goes on where it stopped. Each training is
-``configs/train.json`` with ``configs/hippocampus.json``, each score that of ``configs/evaluate.json`` on the files'
-own voxels.
+``python -m benchmarks.hippocampus DATASET_DIR [--networks ours DynUNet UNETR] [--folds 0 1 2 3 4] [--minutes 14]
+[--jobs 2] [--output-dir DIR]``; DATASET_DIR is MSD's Task04. Each training is ``configs/train.json`` with
+``configs/hippocampus.json`` on one thread, for as many steps as fit in ``--minutes``: batch, augmentation, optimizer
+and schedule are the same for all. ``ours`` starts from the shipped brain weights as that config does, ``scratch`` is
+the same network without them; MONAI's have no such weights. The score is that of ``configs/evaluate.json`` on the
+files' own voxels, of the weights after the last step: the held-out cases choose nothing. A run that was interrupted
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -11,13 +14,24 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from scipy.stats import wilcoxon
 
+from bundle.memory import keep_freed_memory
+
+EPOCHS = 10
+TIMED_STEPS = 10
 WINDOW = [48, 64, 48]  # larger than every scan of the set, and a multiple of 16, which UNETR needs
 STOCK_INFERER = {"_target_": "SlidingWindowInferer", "roi_size": WINDOW, "sw_batch_size": 1}
 RIVALS = {
@@ -45,26 +59,69 @@ RIVALS = {
         "feature_size": 16,
     },
 }
-TASK = ["configs/hippocampus.json"]
+TASK = ["configs/train.json", "configs/hippocampus.json"]
+EVALUATION = ["configs/inference.json", "configs/evaluate.json", "configs/hippocampus.json"]
 
 
-def overlay(name: str, folder: Path) -> list[str]:
-    """Return the config files that replace our network by a rival."""
+def changes(name: str) -> dict[str, Any]:
+    """Return what a network changes in ``configs/hippocampus.json``."""
     if name == "ours":
-        return []
-    content = {
+        return {}
+    if name == "scratch":
+        return {"init_checkpoint": None}
+    return {
+        "init_checkpoint": None,
         "network_def": RIVALS[name],
         "inferer": STOCK_INFERER,
         "validate#inferer#inferer": STOCK_INFERER,
+        "engine": "torch",
         **({"window": WINDOW} if name == "UNETR" else {}),
     }
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return [str(path)]
 
 
-def run_bundle(files: list[str], log: Path, **ids: object) -> None:
-    """Run a config in a process of its own; its output goes to ``log``.
+def seconds_per_step(name: str, dataset_dir: str, folder: Path) -> float:
+    """Return the processor seconds of one training step on one thread, its samples included."""
+    parser = ConfigParser()
+    parser.read_config(TASK)
+    parser.update({"dataset_dir": dataset_dir, "output_dir": str(folder), **changes(name)})
+    parser.parse()
+    samples, network, loss, optimizer = (
+        parser.get_parsed_content(key) for key in ("train#dataset", "network", "train#loss", "optimizer")
+    )
+    size = parser["batch_size"]
+    samples.source.channel_counts()  # so that loading is not timed
+    started = 0.0
+    for step in range(-2, TIMED_STEPS):
+        if step == 0:
+            started = time.process_time()
+        batch = [samples[size * (step + 2) + place] for place in range(size)]
+        image, label = (torch.stack([sample[key] for sample in batch]) for key in ("image", "label"))
+        optimizer.zero_grad()
+        loss(network(image), label).backward()
+        optimizer.step()
+    return (time.process_time() - started) / TIMED_STEPS
+
+
+def epoch_lengths(options: argparse.Namespace) -> dict[str, int]:
+    """Return the steps of an epoch for each network, measured once for an output folder."""
+    path = options.output_dir / f"steps_{options.minutes:g}_minutes.json"
+    lengths = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    for name in options.networks:
+        if name not in lengths:
+            seconds = seconds_per_step(name, options.dataset_dir, options.output_dir / "timing")
+            lengths[name] = max(1, round(options.minutes * 60 / seconds / EPOCHS))
+            print(f"{name}: {seconds:.2f} s a step, {EPOCHS * lengths[name]} steps", flush=True)
+            path.write_text(json.dumps(lengths, indent=2) + "\n", encoding="utf-8")
+    return lengths
+
+
+def run_bundle(files: list[str], log: Path, **ids: object) -> float:
+    """Run a config on one thread in a process of its own; its output goes to ``log``.
+
+    Returns:
+        The processor seconds that it used.
 
     Raises:
         RuntimeError: when it fails.
@@ -73,75 +130,106 @@ def run_bundle(files: list[str], log: Path, **ids: object) -> None:
     for name, value in ids.items():
         command += [f"--{name}", str(value)]
     with open(log, "w", encoding="utf-8") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        raise RuntimeError(f"{log}: the run failed with exit code {code}.")
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{log}: the run failed with exit code {process.returncode}.")
+    return usage.ru_utime + usage.ru_stime
 
 
-def score_fold(name: str, fold: int, options: argparse.Namespace) -> tuple[float, dict[str, list[float]]]:
+def score_fold(name: str, fold: int, epoch_length: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train and score one fold, unless it was done before.
 
     Returns:
-        Seconds of the training, and the Dice of each case by structure.
+        ``minutes`` of processor time that the training took, and ``dice`` of each case by structure.
     """
     folder = options.output_dir / name / f"fold{fold}"
     folder.mkdir(parents=True, exist_ok=True)
-    change = overlay(name, folder)
+    change = folder / "changes.json"
+    change.write_text(json.dumps(changes(name), indent=2) + "\n", encoding="utf-8")
     common = {"dataset_dir": options.dataset_dir, "fold": fold}
-    seconds, scores = folder / "seconds.txt", folder / "evaluation" / "scores.csv"
-    if not seconds.exists():
-        started = time.perf_counter()
-        limits = {"max_epochs": options.epochs, "val_interval": options.epochs} if options.epochs else {}
-        run_bundle(
-            ["configs/train.json", *TASK, *change],
+    used, scores = folder / "minutes.txt", folder / "evaluation" / "scores.csv"
+    if not used.exists():
+        seconds = run_bundle(
+            [*TASK, str(change)],
             folder / "train.log",
             output_dir=folder / "training",
+            max_epochs=EPOCHS,
+            val_interval=EPOCHS,
+            epoch_length=epoch_length,
             **common,
-            **limits,
         )
-        seconds.write_text(f"{time.perf_counter() - started:.1f}\n", encoding="utf-8")
+        used.write_text(f"{seconds / 60:.2f}\n", encoding="utf-8")
     if not scores.exists():
         run_bundle(
-            ["configs/inference.json", "configs/evaluate.json", *TASK, *change],
+            [*EVALUATION, str(change)],
             folder / "evaluate.log",
             output_dir=folder / "evaluation",
+            overwrite=True,
             checkpoint=folder / "training" / "model.pt",
-            label_table="models/hippocampus/labels.tsv",
             datalist="@fold_items",
             **common,
         )
-    dice: dict[str, list[float]] = {}
+    dice: dict[str, dict[str, float]] = {}
     with open(scores, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            dice.setdefault(row["structure"], []).append(float(row["dice"]))
-    return float(seconds.read_text(encoding="utf-8")), dice
+            dice.setdefault(row["structure"], {})[row["case"]] = float(row["dice"])
+    minutes = float(used.read_text(encoding="utf-8"))
+    means = ", ".join(f"{structure} {np.mean([*cases.values()]):.4f}" for structure, cases in dice.items())
+    print(f"{name} fold {fold}: {means}, {minutes:.1f} minutes", flush=True)
+    return {"minutes": minutes, "dice": dice}
+
+
+def table(results: dict[tuple[str, int], dict[str, Any]], lengths: dict[str, int]) -> list[str]:
+    """Return the lines of a Markdown table: a network a line, all folds together."""
+    by_network: dict[str, dict[str, dict[str, float]]] = {}
+    minutes: dict[str, list[float]] = {}
+    for (name, _), result in results.items():
+        minutes.setdefault(name, []).append(result["minutes"])
+        for structure, cases in result["dice"].items():
+            by_network.setdefault(name, {}).setdefault(structure, {}).update(cases)
+    structures = list(next(iter(by_network.values())))
+    first = case_means(by_network, next(iter(by_network)))
+    lines = [f"| network | cases | {' | '.join(structures)} | mean | against the first | steps | minutes a fold |"]
+    lines.append("|---" * (6 + len(structures)) + "|")
+    for name, dice in by_network.items():
+        own = case_means(by_network, name)
+        means = [np.mean([*dice[structure].values()]) for structure in structures]
+        shared = sorted(first.keys() & own.keys())
+        difference = np.array([own[case] - first[case] for case in shared])
+        against = f"{difference.mean():+.4f} (p {wilcoxon(difference).pvalue:.1g})" if difference.any() else ""
+        cells = [name, str(len(own)), *(f"{mean:.4f}" for mean in (*means, np.mean([*own.values()]))), against]
+        lines.append("| " + " | ".join([*cells, str(EPOCHS * lengths[name]), f"{np.mean(minutes[name]):.1f}"]) + " |")
+    return lines
+
+
+def case_means(by_network: dict[str, dict[str, dict[str, float]]], name: str) -> dict[str, float]:
+    """Return each case's mean Dice over the structures."""
+    structures = list(by_network[name].values())
+    return {case: float(np.mean([dice[case] for dice in structures])) for case in structures[0]}
 
 
 def main() -> None:
     """Print a line for each fold and a table of the networks."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("dataset_dir")
-    parser.add_argument("--networks", nargs="+", default=["ours", "SegResNet", "UNETR"], choices=["ours", *RIVALS])
+    parser.add_argument(
+        "--networks", nargs="+", default=["ours", "DynUNet", "UNETR"], choices=["ours", "scratch", *RIVALS]
+    )
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--epochs", type=int, help="epochs of each training; the config's own number without it")
+    parser.add_argument("--minutes", type=float, default=14, help="of one core for each training")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one core")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/hippocampus_benchmark"))
     options = parser.parse_args()
-    table = {}
-    for name in options.networks:
-        dice: dict[str, list[float]] = {}
-        times = []
-        for fold in options.folds:
-            seconds, found = score_fold(name, fold, options)
-            times.append(seconds)
-            for structure, values in found.items():
-                dice.setdefault(structure, []).extend(values)
-            means = ", ".join(f"{structure} {np.nanmean(values):.3f}" for structure, values in found.items())
-            print(f"{name} fold {fold}: {means}, {seconds:.0f} s", flush=True)
-        table[name] = (dice, sum(times))
-    print(f"\n{'network':12}{'cases':>6}" + "".join(f"{structure:>12}" for structure in dice) + f"{'minutes':>9}")
-    for name, (dice, total) in table.items():
-        cases = len(next(iter(dice.values())))
-        print(f"{name:12}{cases:6d}" + "".join(f"{np.nanmean(v):12.4f}" for v in dice.values()) + f"{total / 60:9.1f}")
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    lengths = epoch_lengths(options)
+    tasks = [(name, fold) for fold, name in product(options.folds, options.networks)]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        found = list(pool.map(lambda task: score_fold(*task, lengths[task[0]], options), tasks))
+    print("\n" + "\n".join(table(dict(zip(tasks, found, strict=True)), lengths)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from bundle.training.dataset import FreshSampler, SyntheticBrainDataset
 from bundle.training.errors import TrainingError, show_errors_in_one_line
 from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
+from bundle.training.initial import InitialWeights
 from bundle.training.label_maps import find_label_maps
 from bundle.training.precision import MixedPrecisionInferer
 from bundle.training.schedule import ResumableWarmupCosine
@@ -21,6 +22,7 @@ __all__ = [
     "FreshSampler",
     "GradientClipping",
     "History",
+    "InitialWeights",
     "MixedPrecisionInferer",
     "Progress",
     "ResumableCheckpoint",

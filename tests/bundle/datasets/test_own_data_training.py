@@ -37,7 +37,9 @@ def trained(run_module, tmp_path_factory):
     """A data set, the folder of a training on it, and the finished process."""
     folder, output_dir = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs") / "fold1"
     write_msd(folder)
-    given = options(dataset_dir=folder, output_dir=output_dir, fold=1, num_folds=3, **TRAINING)
+    brain = tmp_path_factory.mktemp("brain") / "model.pt"
+    torch.save(TransformerUNet(**NETWORK).state_dict(), brain)
+    given = options(dataset_dir=folder, output_dir=output_dir, fold=1, num_folds=3, init_checkpoint=brain, **TRAINING)
     done = run_module("monai.bundle", "run", *configs("train", "hippocampus"), *given, *NETWORK_OPTIONS)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, output_dir, done
@@ -52,6 +54,7 @@ def test_training_takes_count_and_names_of_the_labels_from_the_dataset(trained):
     statistics = json.loads((output_dir / "dataset_statistics.json").read_text())["statistics"]
     assert statistics["cases"] == 6
     assert "6 cases, 2 structures" in done.stdout
+    assert "left as they were: head.bias, head.weight" in done.stdout
     assert "val_mean_dice" in done.stdout
 
 
