@@ -183,33 +183,50 @@ def score_fold(name: str, fold: int, epoch_length: int, options: argparse.Namesp
     return {"minutes": minutes, "dice": dice}
 
 
-def table(results: dict[tuple[str, int], dict[str, Any]], lengths: dict[str, int]) -> list[str]:
-    """Return the lines of a Markdown table: a network a line, all folds together."""
-    by_network: dict[str, dict[str, dict[str, float]]] = {}
+def summarise(results: dict[tuple[str, int], dict[str, Any]], lengths: dict[str, int]) -> list[dict[str, Any]]:
+    """Return a record for each network, all folds together: Dice by structure, and the test against the first."""
     minutes: dict[str, list[float]] = {}
+    cases: dict[str, dict[str, dict[str, float]]] = {}
     for (name, _), result in results.items():
         minutes.setdefault(name, []).append(result["minutes"])
-        for structure, cases in result["dice"].items():
-            by_network.setdefault(name, {}).setdefault(structure, {}).update(cases)
-    structures = list(next(iter(by_network.values())))
-    first = case_means(by_network, next(iter(by_network)))
-    lines = [f"| network | cases | {' | '.join(structures)} | mean | against the first | steps | minutes a fold |"]
-    lines.append("|---" * (6 + len(structures)) + "|")
-    for name, dice in by_network.items():
-        own = case_means(by_network, name)
-        means = [np.mean([*dice[structure].values()]) for structure in structures]
-        shared = sorted(first.keys() & own.keys())
-        difference = np.array([own[case] - first[case] for case in shared])
-        against = f"{difference.mean():+.4f} (p {wilcoxon(difference).pvalue:.1g})" if difference.any() else ""
-        cells = [name, str(len(own)), *(f"{mean:.4f}" for mean in (*means, np.mean([*own.values()]))), against]
-        lines.append("| " + " | ".join([*cells, str(EPOCHS * lengths[name]), f"{np.mean(minutes[name]):.1f}"]) + " |")
+        for structure, dice in result["dice"].items():
+            cases.setdefault(name, {}).setdefault(structure, {}).update(dice)
+    records: list[dict[str, Any]] = []
+    reference: dict[str, float] = {}
+    for name, structures in cases.items():
+        by_case = zip(*(dice.values() for dice in structures.values()), strict=True)
+        own = dict(zip(next(iter(structures.values())), (float(np.mean(values)) for values in by_case), strict=True))
+        reference = reference or own
+        difference = np.array([own[case] - reference[case] for case in own])
+        records.append(
+            {
+                "network": name,
+                "cases": len(own),
+                "dice": {structure: float(np.mean([*dice.values()])) for structure, dice in structures.items()},
+                "mean_dice": float(np.mean([*own.values()])),
+                "standard_error": float(np.std([*own.values()], ddof=1) / len(own) ** 0.5),
+                "difference": float(difference.mean()),
+                "wilcoxon_p": float(wilcoxon(difference).pvalue) if difference.any() else None,
+                "steps": EPOCHS * lengths[name],
+                "minutes_of_a_fold": float(np.mean(minutes[name])),
+            }
+        )
+    return records
+
+
+def table(records: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table, a network a line."""
+    structures = list(records[0]["dice"])
+    heads = ["network", "cases", *structures, "mean", "against the first", "steps", "minutes a fold"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in records:
+        p = row["wilcoxon_p"]
+        against = "" if p is None else f"{row['difference']:+.4f} (p {p:.1g})"
+        dice = [f"{row['dice'][structure]:.4f}" for structure in structures]
+        mean = f"{row['mean_dice']:.4f} ± {row['standard_error']:.4f}"
+        cells = [row["network"], str(row["cases"]), *dice, mean, against, str(row["steps"])]
+        lines.append("| " + " | ".join([*cells, f"{row['minutes_of_a_fold']:.1f}"]) + " |")
     return lines
-
-
-def case_means(by_network: dict[str, dict[str, dict[str, float]]], name: str) -> dict[str, float]:
-    """Return each case's mean Dice over the structures."""
-    structures = list(by_network[name].values())
-    return {case: float(np.mean([dice[case] for dice in structures])) for case in structures[0]}
 
 
 def main() -> None:
@@ -229,7 +246,9 @@ def main() -> None:
     tasks = [(name, fold) for fold, name in product(options.folds, options.networks)]
     with ThreadPoolExecutor(options.jobs) as pool:
         found = list(pool.map(lambda task: score_fold(*task, lengths[task[0]], options), tasks))
-    print("\n" + "\n".join(table(dict(zip(tasks, found, strict=True)), lengths)))
+    records = summarise(dict(zip(tasks, found, strict=True)), lengths)
+    (options.output_dir / "results.json").write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    print("\n" + "\n".join(table(records)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Put trained weights in place: ``python -m scripts.release_weights RUN_MODEL --steps N --data TEXT --scores FILE``.
 
-Writes models/model.pt (a plain state dict) and models/manifest.json, which says where the weights come from.
+Writes the ``checkpoint`` of a config (a plain state dict) and manifest.json beside it, which says where the weights
+come from. ``--config`` adds overlays: ``--config configs/hippocampus.json`` releases the hippocampus model.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import platform
 import sys
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-MODELS = Path(__file__).resolve().parents[1] / "models"
+ROOT = Path(__file__).resolve().parents[1]
+INFERENCE = "configs/inference.json"
 
 
 def sha256(path: Path) -> str:
@@ -22,45 +26,66 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.release_weights", description=__doc__.split("\n\n")[0])
-    parser.add_argument("model", type=Path, help="state dict that a training wrote")
-    parser.add_argument("--steps", required=True, help="training steps, by stage")
-    parser.add_argument("--data", required=True, help="what the weights were trained on")
-    parser.add_argument("--pixdim", type=float, required=True, help="voxel size of the last stage, mm")
-    parser.add_argument("--scores", type=Path, required=True, help="JSON written by benchmarks.anatomy")
-    options = parser.parse_args(arguments)
+def release(options: argparse.Namespace) -> Path:
+    """Write weights and manifest, and return the weights' file.
 
-    import torch
+    Raises:
+        OSError: when a file cannot be read or written, or is there already and not to be overwritten.
+        ValueError: when the weights do not fit the config's network, or the scores are no JSON.
+    """
+    from monai.bundle import ConfigParser
 
     from bundle.inference import load_weights
-    from networks import TransformerUNet
+    from bundle.training.checkpoints import save_whole
 
-    try:
-        network = load_weights(TransformerUNet(), options.model)
-        scores = json.loads(options.scores.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    target = MODELS / "model.pt"
-    torch.save(network.state_dict(), target)
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / INFERENCE), *options.config])
+    parser["bundle_root"] = str(ROOT)
+    target = Path(parser.get_parsed_content("checkpoint"))
+    if target.exists() and not options.overwrite:
+        raise FileExistsError(f"{target}: exists; --overwrite replaces it.")
+    definition: dict[str, Any] = parser["network_def"]
+    network = load_weights(parser.get_parsed_content("network_def"), options.model)
+    scores = json.loads(options.scores.read_text(encoding="utf-8"))
+    save_whole(network.state_dict(), target)
     manifest = {
         "file": target.name,
         "sha256": sha256(target),
         "bytes": target.stat().st_size,
-        "network": "networks.TransformerUNet, default arguments",
+        "network": {**definition, "out_channels": parser.get_parsed_content("num_classes")},
         "parameters": sum(p.numel() for p in network.parameters()),
         "date": datetime.now(timezone.utc).date().isoformat(),
+        "licence": options.licence,
         "data": options.data,
         "steps": options.steps,
-        "pixdim": options.pixdim,
+        "pixdim": parser.get_parsed_content("pixdim"),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "monai", "numpy", "pytorch-ignite")},
         "scores": scores,
     }
-    (MODELS / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    print(f"{target}  {manifest['bytes'] / 1e6:.1f} MB  sha256 {manifest['sha256'][:16]}...")
+    partial = target.with_name(".manifest.json.partial")
+    partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, target.with_name("manifest.json"))
+    return target
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.release_weights", description=__doc__.split("\n\n")[0])
+    parser.add_argument("model", type=Path, help="state dict that a training wrote")
+    parser.add_argument("--config", action="append", default=[], help="overlay over configs/inference.json")
+    parser.add_argument("--steps", required=True, help="training steps, by stage")
+    parser.add_argument("--data", required=True, help="what the weights were trained on")
+    parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights")
+    parser.add_argument("--scores", type=Path, required=True, help="JSON that a benchmark wrote")
+    parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
+    options = parser.parse_args(arguments)
+    try:
+        target = release(options)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{target}  {target.stat().st_size / 1e6:.1f} MB  sha256 {sha256(target)[:16]}...")
     return 0
 
 

@@ -13,18 +13,14 @@ class WeightsError(ValueError):
     """A checkpoint that cannot be used: one line with the file, what was found and what is wanted."""
 
 
-def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
-    """Load a plain state dict strictly and return the network in evaluation mode.
-
-    Args:
-        network: the network that the weights belong to.
-        checkpoint: file with a state dict; no code in it is run (``weights_only=True``).
+def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
+    """Return the plain state dict of a file; no code in it is run (``weights_only=True``).
 
     Raises:
-        WeightsError: when the file is missing, no state dict, or of another network.
+        WeightsError: when the file is missing or no state dict.
     """
     if not Path(checkpoint).is_file():
-        raise WeightsError(f"{checkpoint}: not found; a checkpoint is wanted (config id 'checkpoint').")
+        raise WeightsError(f"{checkpoint}: not found; a checkpoint is wanted.")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -32,6 +28,20 @@ def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
         raise WeightsError(f"{checkpoint}: cannot be read as a state dict ({reason}).") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{checkpoint}: holds no state dict; a mapping of names to tensors is wanted.")
+    return state
+
+
+def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
+    """Load a plain state dict strictly and return the network in evaluation mode.
+
+    Args:
+        network: the network that the weights belong to.
+        checkpoint: file with a state dict, see ``read_weights``.
+
+    Raises:
+        WeightsError: when the file is missing, no state dict, or of another network.
+    """
+    state = read_weights(checkpoint)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

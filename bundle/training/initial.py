@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from bundle.inference.weights import WeightsError, read_weights
 from bundle.training.errors import TrainingError
 
 SHOWN = 4
@@ -44,7 +43,10 @@ class InitialWeights:
         """
         network = getattr(self.network, "module", self.network)
         wanted: dict[str, Tensor] = network.state_dict()
-        found = self._read()
+        try:
+            found = read_weights(self.path)
+        except WeightsError as error:
+            raise TrainingError(str(error)) from error
         # Names that the network does not have may be those of the other QKV layout, which it converts as it loads.
         other = {name for name, own in wanted.items() if name in found and found[name].shape != own.shape}
         try:
@@ -64,19 +66,6 @@ class InitialWeights:
             f"{self.path}: {fitting} of the network's {wanted} parameters fit in name and shape"
             f" (others: {_first(others)}); weights of this network are wanted{hint}."
         )
-
-    def _read(self) -> dict[str, Any]:
-        if not self.path.is_file():
-            raise TrainingError(f"{self.path}: not found; init_checkpoint wants the file of a state dict.")
-        try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise TrainingError(
-                f"{self.path}: cannot be read as weights; the file of a state dict is wanted."
-            ) from error
-        if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-            raise TrainingError(f"{self.path}: found no plain state dict, such as the model.pt of a training.")
-        return content
 
 
 def _first(names: list[str]) -> str:

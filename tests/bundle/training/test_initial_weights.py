@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_refused(brain, tmp_path, partial):
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [(None, "not found"), (b"no weights", "cannot be read"), ({"model": {}}, "no plain state dict")],
+    [(None, "not found"), (b"no weights", "cannot be read"), ({"model": {}}, "no state dict")],
 )
 def test_file_that_holds_no_weights_is_refused(tmp_path, content, found):
     path = tmp_path / "weights.pt"
