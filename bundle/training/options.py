@@ -24,6 +24,9 @@ class SynthesisOptions:
         flip, strip: probabilities of a left-right flip and of removing the head.
         cut, cut_share: probability that the field of view ends within the window, and the largest share cut off.
         random_contrast: probability that each tissue's intensity is drawn anew, whatever its T1 prior.
+        shared_contrast: share of the variance of a tissue's intensity that it has in common with its kind (grey matter,
+            white matter, fluid). At 0 amygdala, hippocampus and cortex differ in most samples, as they do in no scan,
+            and the network does not learn their border where it cannot be seen.
         bias, gamma, noise, texture, blur: largest log bias field, log gamma, noise, spread inside a tissue, and
             blur (standard deviation in voxels).
         thick_slices: probability of slices thicker than the voxels in their plane.
@@ -51,6 +54,7 @@ class SynthesisOptions:
     cut: float = 0.15
     cut_share: float = 0.25
     random_contrast: float = 0.0
+    shared_contrast: float = 0.8
     bias: float = 0.35
     gamma: float = 0.3
     noise: float = 0.06

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bundle.training.draws import Draws
 from bundle.training.label_maps import PART_OF, ClassTable
 
 # code -> (mean, standard deviation of the mean between images). The right side shares the draw of the left.
@@ -48,6 +49,12 @@ T1_MEANS = {
     516: (0.65, 0.25),
     530: (0.60, 0.15),
 }
+# Tissues that are alike in a scan: where they touch, intensity alone does not part them.
+KINDS = {
+    "grey": (3, 8, 11, 12, 17, 18, 26),
+    "white": (2, 7, 13, 16, 28, 85),
+    "fluid": (4, 5, 14, 15, 24, 72),
+}
 UNKNOWN_TISSUE = (0.45, 0.20)
 RIGHT_TO_LEFT = {
     41: 2, 42: 3, 43: 4, 44: 5, 46: 7, 47: 8, 49: 10, 50: 11, 51: 12, 52: 13, 53: 17, 54: 18, 58: 26, 60: 28,
@@ -57,9 +64,10 @@ RIGHT_TO_LEFT = {
 
 @dataclass(frozen=True)
 class TissuePriors:
-    """Means and spreads by tissue, and the tissue of each generation class."""
+    """Means and spreads by tissue, the tissue of each generation class, and the kind of each tissue, -1 for none."""
 
     tissue_of_class: Tensor
+    kind_of_tissue: Tensor
     mean: Tensor
     spread: Tensor
 
@@ -68,8 +76,22 @@ class TissuePriors:
         """Return the T1-like priors for the classes of ``class_table``."""
         tissues = sorted({RIGHT_TO_LEFT.get(code, code) for code in class_table.codes})
         rows = [T1_MEANS.get(tissue, T1_MEANS.get(PART_OF.get(tissue, -1), UNKNOWN_TISSUE)) for tissue in tissues]
+        kind_of = {tissue: kind for kind, members in enumerate(KINDS.values()) for tissue in members}
         return cls(
             tissue_of_class=torch.tensor([tissues.index(RIGHT_TO_LEFT.get(code, code)) for code in class_table.codes]),
+            kind_of_tissue=torch.tensor([kind_of.get(tissue, -1) for tissue in tissues]),
             mean=torch.tensor([mean for mean, _ in rows]),
             spread=torch.tensor([spread for _, spread in rows]),
         )
+
+    def draw(self, draws: Draws, shared: float) -> Tensor:
+        """Return a mean for each tissue, shape (tissues,).
+
+        Args:
+            draws: source of the random numbers.
+            shared: share of a mean's variance that all tissues of a kind have in common, 0 to 1.
+        """
+        own, common = draws.normal((len(self.mean),)), draws.normal((len(KINDS),))
+        kind = self.kind_of_tissue.to(draws.device)
+        mixed = shared**0.5 * common[kind.clamp(min=0)] + (1 - shared) ** 0.5 * own
+        return self.mean.to(draws.device) + torch.where(kind < 0, own, mixed) * self.spread.to(draws.device)

@@ -122,7 +122,7 @@ class Synthesiser:
         if draws.chance(self.options.random_contrast):
             means = draws.uniform((tissues,), 0.5) + 0.5
         else:
-            means = self.priors.mean.to(draws.device) + draws.normal((tissues,)) * self.priors.spread.to(draws.device)
+            means = self.priors.draw(draws, self.options.shared_contrast)
         spreads = draws.uniform((tissues,), self.options.texture).abs()
         tissue = self.priors.tissue_of_class.to(draws.device)
         index = classes.flatten().int()
