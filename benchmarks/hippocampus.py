@@ -208,7 +208,7 @@ def summarise(results: dict[tuple[str, int], dict[str, Any]], lengths: dict[str,
                 "difference": float(difference.mean()),
                 "wilcoxon_p": float(wilcoxon(difference).pvalue) if difference.any() else None,
                 "steps": EPOCHS * lengths[name],
-                "minutes_of_a_fold": float(np.mean(minutes[name])),
+                "minutes_of_a_fold": float(np.median(minutes[name])),
             }
         )
     return records
