@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 
 from bundle.datasets import read_dataset, split_cases
 from bundle.labels import read_labels
+from bundle.training import InitialWeights
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK
 from tests.conftest import ROOT
@@ -159,3 +160,13 @@ def test_default_augmentation_never_flips():
 def test_shipped_table_is_that_of_the_overlay():
     labels = read_labels(ROOT / "models/hippocampus/labels.tsv")
     assert [(label.code, label.name) for label in labels] == [(0, "background"), (1, "Anterior"), (2, "Posterior")]
+
+
+@pytest.mark.parametrize(("init_checkpoint", "used"), [(None, True), ("", False)])
+def test_training_starts_from_the_brain_weights_unless_told_otherwise(monkeypatch, tmp_path, init_checkpoint, used):
+    write_msd(tmp_path / "data")
+    changes = {} if init_checkpoint is None else {"init_checkpoint": init_checkpoint}
+    parser = parsed(monkeypatch, dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "run"), **changes)
+    handlers = [handler for handler in parser.get_parsed_content("train#handlers") if handler is not None]
+    loaders = [handler for handler in handlers if isinstance(handler, InitialWeights)]
+    assert [str(loader.path) for loader in loaders] == (["models/model.pt"] if used else [])
