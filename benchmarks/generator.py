@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from monai.losses import DiceCELoss
 
+from bundle.precision import use_bfloat16
 from bundle.training import SyntheticBrainDataset, find_label_maps
 from networks import TransformerUNet
 
@@ -33,7 +34,8 @@ def seconds(action: Callable[[int], object], count: int) -> float:
 
 
 def training_step(size: tuple[int, int, int], device: str) -> Callable[[int], object]:
-    """Return a step of the network that ships, in bfloat16, on a window of ``size`` voxels."""
+    """Return a step of the network that ships on a window of ``size`` voxels, in bfloat16 where it is not emulated."""
+    bfloat16 = use_bfloat16("auto", device)
     network = TransformerUNet().to(device)
     optimizer = torch.optim.AdamW(network.parameters())
     loss = DiceCELoss(softmax=True, to_onehot_y=True)
@@ -42,7 +44,7 @@ def training_step(size: tuple[int, int, int], device: str) -> Callable[[int], ob
 
     def step(_: int) -> None:
         optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             logits = network(image)
         loss(logits.float(), label).backward()
         optimizer.step()
@@ -70,7 +72,8 @@ def main() -> None:
             place = f"{options.threads} core(s)" if device == "cpu" else "GPU"
             print(
                 f"{spacing:g} mm, window {dataset.window(0)}: {1 / sample:.2f} samples/s on {place}; "
-                f"a step takes {step:.2f} s on {device}, {step / sample:.1f} samples"
+                f"a step takes {step:.2f} s on {device}, {step / sample:.1f} samples",
+                flush=True,
             )
 
 

@@ -6,7 +6,7 @@
 and schedule are the same for all. ``ours`` starts from the shipped brain weights as that config does, ``scratch`` is
 the same network without them; MONAI's have no such weights. The score is that of ``configs/evaluate.json`` on the
 files' own voxels, of the weights after the last step: the held-out cases choose nothing. A run that was interrupted
-goes on where it stopped.
+goes on where it stopped; the minutes of that fold are then those since.
 """
 
 from __future__ import annotations
