@@ -13,9 +13,7 @@ from bundle.training import FreshSampler, SyntheticBrainDataset, find_label_maps
 from bundle.training.acquisition import acquire, blur
 from bundle.training.deformation import affine_matrix, sample_positions
 from bundle.training.draws import Draws
-from bundle.training.label_maps import ClassTable
 from bundle.training.options import SynthesisOptions
-from bundle.training.priors import RIGHT_TO_LEFT, TissuePriors
 from tests.phantom import phantom_codes, write_phantoms
 
 STILL = {
@@ -181,28 +179,6 @@ def test_random_contrast_forgets_the_t1_order(folder):
 
     assert brighter() == 24
     assert 4 <= brighter(random_contrast=1.0) <= 20
-
-
-@pytest.mark.parametrize("shared", [0.0, 0.8, 1.0])
-def test_tissues_of_a_kind_share_their_contrast_and_keep_their_spread(shared):
-    codes = (2, 3, 18, 54, 10)
-    priors = TissuePriors.t1(ClassTable.from_codes(codes, read_labels()))
-    assert tissue_codes(priors, codes) == {2: 2, 3: 3, 18: 18, 54: 18, 10: 10}
-    drawn = torch.stack([priors.draw(Draws(seed), shared) for seed in range(4000)]).T
-    torch.testing.assert_close(drawn.mean(1), priors.mean, atol=0.004, rtol=0)
-    torch.testing.assert_close(drawn.std(1), priors.spread, atol=0, rtol=0.06)
-    white, cortex, thalamus, amygdala = 1, 2, 3, 4  # after the background, by code
-    correlation = torch.corrcoef(drawn)
-    assert correlation[cortex, amygdala] == pytest.approx(shared, abs=0.05)
-    for other in (white, thalamus):
-        assert correlation[cortex, other] == pytest.approx(0, abs=0.05)
-
-
-def tissue_codes(priors, codes):
-    """Return the left code whose draw each code takes."""
-    tissues = sorted({0, *(RIGHT_TO_LEFT.get(code, code) for code in codes)})
-    ordered = sorted({0, *codes})
-    return {code: tissues[priors.tissue_of_class[ordered.index(code)]] for code in codes}
 
 
 def test_swelling_changes_volumes_and_folds_nothing(folder):
