@@ -1,5 +1,6 @@
 """Inference: weights, windows, and the way back to the scan's grid."""
 
+from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
 from bundle.inference.engines import ENGINES, load_network
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.weights import WeightsError, load_weights
@@ -7,9 +8,11 @@ from bundle.inference.windows import WindowInferer
 
 __all__ = [
     "ENGINES",
+    "KeepLargestComponentsd",
     "RestoreLabelMapd",
     "WeightsError",
     "WindowInferer",
+    "keep_largest_components",
     "load_network",
     "load_weights",
     "restore_labels",

@@ -54,3 +54,21 @@ def test_outputs_for_the_scan_are_left_out(size):
     expected = WindowInferer((24, 24, 24))(image, Recorder())
     found = WindowInferer((24, 24, 24))(image, lambda window: (Recorder()(window), window.mean((2, 3, 4))))
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [(20, 17, 9), (40, 17, 30)])
+def test_mirror_images_get_mirrored_answers(size):
+    """The network tells its classes apart by place, so that only the average makes both sides alike."""
+
+    def by_place(window: torch.Tensor) -> torch.Tensor:
+        place = torch.linspace(-1, 2, window.shape[2])[:, None, None]
+        return torch.cat([window * place, window * place**2, window + place], dim=1)
+
+    image, mirrored = torch.rand(1, 1, *size), [0, 2, 1]
+    inferer = WindowInferer((24, 24, 24), mirrored=mirrored)
+    found, other = inferer(image, by_place), inferer(image.flip(2), by_place)
+    torch.testing.assert_close(other.flip(2)[:, mirrored], found)
+    plain = WindowInferer((24, 24, 24))
+    expected = (plain(image, by_place) + plain(image.flip(2), by_place).flip(2)[:, mirrored]) / 2
+    torch.testing.assert_close(found, expected)
+    assert (found - plain(image, by_place)).abs().max() > 0.1

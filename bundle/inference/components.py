@@ -1,0 +1,77 @@
+"""One piece for each structure: what lies apart from its largest component goes to the next likely class."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from scipy import ndimage
+from torch import Tensor
+
+from bundle.labels import DEFAULT_TABLE, read_labels
+
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+"""Voxels that share a corner belong together: thin structures would fall apart otherwise."""
+
+
+def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
+    """Forbid a class wherever it wins apart from its largest component; the next likely class wins there instead.
+
+    Largest components are what SynthSeg keeps, too (arXiv 2107.09559). Nothing becomes a hole: a stray piece of
+    hippocampus inside white matter becomes white matter.
+
+    Args:
+        logits: shape (classes, X, Y, Z); changed in place.
+        channels: the classes that are of one piece, without the background.
+
+    Returns:
+        ``logits``, minus infinity where a class was forbidden.
+    """
+    winner = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    boxes = ndimage.find_objects(winner)
+    for channel in channels:
+        box = boxes[channel - 1] if channel <= len(boxes) else None
+        if box is None:
+            continue
+        pieces, count = ndimage.label(winner[box] == channel, TOUCHING)
+        if count > 1:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            stray = torch.from_numpy((pieces > 0) & (pieces != sizes.argmax())).to(logits.device)
+            with torch.inference_mode():
+                logits[channel][box].masked_fill_(stray, -torch.inf)
+    return logits
+
+
+class KeepLargestComponentsd(MapTransform):
+    """Leave each structure its largest component, see :func:`keep_largest_components`.
+
+    Args:
+        keys: logits, shape (classes, X, Y, Z).
+        codes: codes of the structures that are of one piece; none leaves the logits as they are.
+        labels: label table.
+
+    Raises:
+        ValueError: when the table has no such code, or it is the background's.
+    """
+
+    def __init__(self, keys: KeysCollection, codes: Sequence[int], labels: str | Path = DEFAULT_TABLE) -> None:
+        super().__init__(keys)
+        channel_of = {label.code: label.channel for label in read_labels(labels) if label.channel}
+        unknown = sorted(set(codes) - set(channel_of))
+        if unknown:
+            raise ValueError(f"{labels}: has no structure with the code {unknown[0]}, which is to be of one piece.")
+        self.channels = sorted(channel_of[code] for code in codes)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with the same logits, changed in place."""
+        result = dict(data)
+        if self.channels:
+            for key in self.key_iterator(result):
+                keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels)
+        return result
