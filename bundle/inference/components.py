@@ -23,7 +23,7 @@ def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
     """Forbid a class wherever it wins apart from its largest component; the next likely class wins there instead.
 
     Largest components are what SynthSeg keeps, too (arXiv 2107.09559). Nothing becomes a hole: a stray piece of
-    hippocampus inside white matter becomes white matter.
+    hippocampus inside white matter becomes white matter. A class that gains voxels in this way is looked at again.
 
     Args:
         logits: shape (classes, X, Y, Z); changed in place.
@@ -33,18 +33,25 @@ def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
         ``logits``, minus infinity where a class was forbidden.
     """
     winner = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    boxes = ndimage.find_objects(winner)
-    for channel in channels:
-        box = boxes[channel - 1] if channel <= len(boxes) else None
-        if box is None:
+    left = sorted(channels, reverse=True)
+    while left:
+        channel = left.pop()
+        box = ndimage.find_objects(winner == channel)[:1]
+        if not box:
             continue
-        pieces, count = ndimage.label(winner[box] == channel, TOUCHING)
-        if count > 1:
-            sizes = np.bincount(pieces.ravel())
-            sizes[0] = 0
-            stray = torch.from_numpy((pieces > 0) & (pieces != sizes.argmax())).to(logits.device)
-            with torch.inference_mode():
-                logits[channel][box].masked_fill_(stray, -torch.inf)
+        pieces, count = ndimage.label(winner[box[0]] == channel, TOUCHING)
+        if count == 1:
+            continue
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        stray = np.nonzero((pieces > 0) & (pieces != sizes.argmax()))
+        stray = tuple(index + part.start for index, part in zip(stray, box[0], strict=True))
+        places = tuple(torch.from_numpy(index).to(logits.device) for index in stray)
+        with torch.inference_mode():
+            logits[channel][places] = -torch.inf
+            winner[stray] = logits[(slice(None), *places)].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        heirs = set(winner[stray].tolist()) & set(channels)
+        left = sorted({*left, *heirs}, reverse=True)
     return logits
 
 

@@ -11,8 +11,9 @@ import pytest
 from monai.bundle import create_workflow, verify_metadata, verify_net_in_out
 from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
+from scipy.ndimage import label
 
-from bundle.labels import read_labels
+from bundle.labels import mirrored_channels, read_labels
 from bundle.segmenter import Segmenter
 from tests.conftest import ROOT, SHARED_DATA
 from tests.geometries import make_geometries
@@ -129,6 +130,39 @@ def test_same_scan_gives_the_same_bytes(small_scan, tmp_path):
     outputs = [Segmenter(output_dir=str(tmp_path / run), pixdim=COARSE).segment(small_scan) for run in "ab"]
     for first, second in zip(*(vars(paths).values() for paths in outputs), strict=True):
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_mirror_averaging_gives_a_mirrored_scan_the_mirrored_labels(run_module, small_scan, tmp_path):
+    scan = nib.load(small_scan)
+    mirrored = nib.Nifti1Image(np.flip(scan.get_fdata(dtype=np.float32), 0), scan.affine)
+    mirrored.header.set_xyzt_units("mm", "sec")
+    mirrored.to_filename(tmp_path / "mirrored.nii.gz")
+    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": COARSE}
+    (tmp_path / "coarse.json").write_text(json.dumps(config))
+    done = run_module(
+        "scripts.segment", small_scan, tmp_path / "mirrored.nii.gz", "--config", tmp_path / "coarse.json",
+        "--output-dir", tmp_path / "out", "--mirror-averaging",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found, other = (
+        np.asarray(nib.load(tmp_path / "out" / name / f"{name}_seg.nii.gz").dataobj) for name in ("small", "mirrored")
+    )
+    table = read_labels()
+    opposite = np.zeros(256, dtype=int)
+    opposite[[row.code for row in table]] = [table[channel].code for channel in mirrored_channels(table)]
+    assert (np.flip(other, 0) == opposite[found]).mean() > 0.9999
+
+
+def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan, tmp_path):
+    def pieces(**overrides):
+        segmenter = Segmenter(output_dir=str(tmp_path / str(len(overrides))), **overrides)
+        labels = np.asarray(nib.load(segmenter.segment(small_scan).label_map).dataobj)
+        return {code: label(labels == code, np.ones((3, 3, 3)))[1] for code in CODES - {0, 24}}
+
+    overrides = {"pixdim": COARSE, "device": "cpu"}
+    kept, all_pieces = pieces(**overrides), pieces(**overrides, largest_component=[])
+    assert max(kept.values()) == 1
+    assert sum(all_pieces.values()) > sum(kept.values())
 
 
 def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch):

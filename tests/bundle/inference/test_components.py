@@ -35,6 +35,15 @@ def test_stray_pieces_become_the_next_likely_class(logits):
         assert ndimage.label((after == channel).numpy(), np.ones((3, 3, 3)))[1] == 1
 
 
+def test_a_class_that_gains_a_stray_piece_loses_it_too():
+    logits = torch.zeros(4, 10, 4, 4)
+    logits[1, :3], logits[2, 7:] = 2, 2
+    logits[2, 5, 1, 1], logits[1, 5, 1, 1], logits[3, 5, 1, 1] = 3, 2, 1
+    after = keep_largest_components(logits, [1, 2]).argmax(0)
+    assert after[5, 1, 1] == 3
+    assert torch.equal(after == 1, torch.arange(10)[:, None, None].expand_as(after) < 3)
+
+
 def test_other_classes_keep_all_their_pieces(logits):
     before = logits.argmax(0)
     after = keep_largest_components(logits, [2]).argmax(0)

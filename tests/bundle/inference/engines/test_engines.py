@@ -262,7 +262,8 @@ def test_cores_follow_the_affinity_of_the_process():
         "from bundle.inference.engines import available_cores; print(available_cores())"
     )
     free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=free, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=free, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
