@@ -18,6 +18,23 @@ from bundle.labels import DEFAULT_TABLE, read_labels
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """Voxels that share a corner belong together: thin structures would fall apart otherwise."""
 
+ROUNDS = 4
+"""A piece that a class gains from another can be a stray one again; only noise needs more than two rounds."""
+
+
+def _stray_voxels(winner: np.ndarray, channel: int, box: tuple[slice, ...] | None) -> np.ndarray:
+    """Return the indices of the voxels of a class apart from its largest component in ``box``, shape (3, K)."""
+    none = np.empty((3, 0), dtype=np.int64)
+    if box is None:
+        return none
+    pieces, count = ndimage.label(winner[box] == channel, TOUCHING)
+    if count < 2:
+        return none
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    stray = np.array(np.nonzero((pieces > 0) & (pieces != sizes.argmax())))
+    return stray + [[part.start] for part in box]
+
 
 def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
     """Forbid a class wherever it wins apart from its largest component; the next likely class wins there instead.
@@ -33,25 +50,21 @@ def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
         ``logits``, minus infinity where a class was forbidden.
     """
     winner = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    left = sorted(channels, reverse=True)
-    while left:
-        channel = left.pop()
-        box = ndimage.find_objects(winner == channel)[:1]
-        if not box:
-            continue
-        pieces, count = ndimage.label(winner[box[0]] == channel, TOUCHING)
-        if count == 1:
-            continue
-        sizes = np.bincount(pieces.ravel())
-        sizes[0] = 0
-        stray = np.nonzero((pieces > 0) & (pieces != sizes.argmax()))
-        stray = tuple(index + part.start for index, part in zip(stray, box[0], strict=True))
-        places = tuple(torch.from_numpy(index).to(logits.device) for index in stray)
-        with torch.inference_mode():
-            logits[channel][places] = -torch.inf
-            winner[stray] = logits[(slice(None), *places)].argmax(dim=0).to(torch.uint8).cpu().numpy()
-        heirs = set(winner[stray].tolist()) & set(channels)
-        left = sorted({*left, *heirs}, reverse=True)
+    gained = set(channels)
+    for _ in range(ROUNDS):
+        boxes = ndimage.find_objects(winner)
+        candidates = [channel for channel in sorted(gained) if channel <= len(boxes)]
+        gained = set()
+        for channel in candidates:
+            stray = _stray_voxels(winner, channel, boxes[channel - 1])
+            if not stray.size:
+                continue
+            x, y, z = torch.from_numpy(stray).to(logits.device)
+            with torch.inference_mode():
+                logits[channel, x, y, z] = -torch.inf
+                heirs = logits[:, x, y, z].argmax(dim=0).to(torch.uint8).cpu().numpy()
+            winner[tuple(stray)] = heirs
+            gained.update(set(heirs.tolist()) & set(channels))
     return logits
 
 
