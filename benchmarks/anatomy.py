@@ -1,8 +1,8 @@
 """Dice against manual labels of real scans, and against nilearn's tissue maps of the MNI152 T1.
 
-``python -m benchmarks.anatomy [--dataset-dir DIR] [--checkpoint FILE] [--json FILE]``; DIR holds NAME_T1.nii.gz with
-NAME_labels.nii.gz (code 255 is not scored there). Without it only the MNI152 T1 is scored. Intervals are bootstrap
-intervals over the scans.
+``python -m benchmarks.anatomy [--dataset-dir DIR] [--checkpoint FILE] [--mirror-averaging] [--json FILE]``; DIR
+holds NAME_T1.nii.gz with NAME_labels.nii.gz (code 255 is not scored there). Without it only the MNI152 T1 is scored.
+Intervals are bootstrap intervals over the scans.
 """
 
 from __future__ import annotations
@@ -104,12 +104,14 @@ def main() -> None:
     parser.add_argument("--dataset-dir")
     parser.add_argument("--checkpoint", default="models/model.pt")
     parser.add_argument("--pixdim", type=float)
+    parser.add_argument("--mirror-averaging", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        overrides = {"pixdim": [options.pixdim] * 3} if options.pixdim else {}
+        overrides: dict[str, Any] = {"pixdim": [options.pixdim] * 3} if options.pixdim else {}
+        overrides["mirror_averaging"] = options.mirror_averaging
         segmenter = Segmenter(output_dir=folder, checkpoint=options.checkpoint, **overrides)
         result["mni152"] = score_mni152(segmenter, Path(folder))
         if options.dataset_dir:
