@@ -157,7 +157,7 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
     def pieces(**overrides):
         segmenter = Segmenter(output_dir=str(tmp_path / str(len(overrides))), **overrides)
         labels = np.asarray(nib.load(segmenter.segment(small_scan).label_map).dataobj)
-        return {code: label(labels == code, np.ones((3, 3, 3)))[1] for code in CODES - {0, 24}}
+        return {code: label(labels == code, np.ones((3, 3, 3)))[1] for code in CODES - {0, 5, 24, 44}}
 
     overrides = {"pixdim": COARSE, "device": "cpu"}
     kept, all_pieces = pieces(**overrides), pieces(**overrides, largest_component=[])
