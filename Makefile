@@ -28,7 +28,7 @@ demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the re
 	@echo "picture:        $(RESULT)_qc.png"
 
 test: $(DEVELOPMENT) ## run the tests; PYTEST_ARGS="-k window" passes options to pytest
-	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS)
 
 lint: $(DEVELOPMENT) ## check style, format and types
 	$(VENV_PYTHON) -m ruff check .

@@ -35,9 +35,8 @@ class Form:
 def compare_forms(segmenter: Segmenter, image: str | Path, checkpoint: str | Path) -> list[Form]:
     """Run each form on one scan."""
     data = segmenter.preprocessing({"image": str(image)})
-    restore = segmenter.postprocessing.transforms[0]
     expected = segmenter.logits(data)
-    expected_labels = restore({**data, "pred": expected})["pred"]
+    expected_labels = segmenter.labels(data, expected)
     forms = []
     for combined, flash in product((True, False), repeat=2):
         network = TransformerUNet(use_combined_linear=combined, use_flash_attention=flash)
@@ -45,7 +44,7 @@ def compare_forms(segmenter: Segmenter, image: str | Path, checkpoint: str | Pat
         started = time.perf_counter()
         logits = segmenter.logits(data)
         seconds = time.perf_counter() - started
-        labels = restore({**data, "pred": logits})["pred"]
+        labels = segmenter.labels(data, logits)
         difference = float(torch.max(torch.abs(logits - expected)))
         forms.append(Form(combined, flash, difference, float((labels == expected_labels).mean()), seconds))
     return forms

@@ -30,8 +30,7 @@ def segment(segmenter: Segmenter, scan: str) -> tuple[torch.Tensor, np.ndarray]:
     """Return the logits of the head's window and the label map of the scan."""
     data = segmenter.preprocessing({"image": scan})
     logits = segmenter.logits(data)
-    restore = segmenter.postprocessing.transforms[0]
-    return logits, np.asarray(restore({**data, "pred": logits})["pred"])
+    return logits, np.asarray(segmenter.labels(data, logits))
 
 
 def smallest_dice(expected: np.ndarray, found: np.ndarray) -> tuple[float, int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.bundle import ConfigWorkflow
 
@@ -42,6 +43,13 @@ class Segmenter:
         """Return the logits of a preprocessed scan, shape (classes, X, Y, Z)."""
         with torch.inference_mode():
             return self.inferer(data["image"][None].to(self.device), self.network)[0]
+
+    def labels(self, data: dict[str, Any], logits: torch.Tensor) -> np.ndarray:
+        """Return the label map of a preprocessed scan from its logits, which stay as they are; nothing is written."""
+        result = {**data, "pred": logits.clone()}
+        for transform in self.postprocessing.transforms[:-1]:
+            result = transform(result)
+        return result["pred"]
 
     def segment(self, path: str | Path) -> OutputPaths:
         """Segment one scan, write its outputs and return their paths.
