@@ -29,7 +29,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=ENGINES, help="what computes the network (default: auto)")
     parser.add_argument("--precision", choices=PRECISIONS, help="numbers it computes in (default: auto)")
     parser.add_argument(
-        "--mirror-averaging", action="store_true", help="average with the mirror image: a little better, twice the time"
+        "--mirror-averaging",
+        action="store_true",
+        default=None,
+        help="average with the mirror image: a little better, for twice the network's time",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument("--assume-affine", action="store_true", help="accept files without an orientation")
@@ -69,9 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
     overrides = {"output_dir": options.output_dir, "overwrite": options.overwrite}
     overrides |= {"assume_affine": options.assume_affine, "bundle_root": str(CONFIG.parents[1])}
-    if options.mirror_averaging:
-        overrides["mirror_averaging"] = True
-    named = ("device", "checkpoint", "engine", "precision")
+    named = ("device", "checkpoint", "engine", "precision", "mirror_averaging")
     overrides |= {name: value for name in named if (value := getattr(options, name)) is not None}
     paths = expand(options.inputs)
     segmenter = Segmenter(options.config, **overrides)
