@@ -1,12 +1,13 @@
 """Cross-validate the hippocampus task: our network and MONAI's, on the same folds, with the same time on one core.
 
 ``python -m benchmarks.hippocampus DATASET_DIR [--networks ours DynUNet UNETR] [--folds 0 1 2 3 4] [--minutes 14]
-[--jobs 2] [--output-dir DIR]``; DATASET_DIR is MSD's Task04. Each training is ``configs/train.json`` with
+[--jobs 2] [--output-dir DIR] [--start-from DIR]``; DATASET_DIR is MSD's Task04. Each training is ``configs/train.json`` with
 ``configs/hippocampus.json`` on one thread, for as many steps as fit in ``--minutes``: batch, augmentation, optimizer
 and schedule are the same for all. ``ours`` starts from the shipped brain weights as that config does, ``scratch`` is
 the same network without them; MONAI's have no such weights. The score is that of ``configs/evaluate.json`` on the
 files' own voxels, of the weights after the last step: the held-out cases choose nothing. A run that was interrupted
-goes on where it stopped; the minutes of that fold are then those since.
+goes on where it stopped; the minutes of that fold are then those since. ``--start-from`` another run's output folder
+trains each fold on from that fold's last weights there, with the rate's schedule from its start.
 """
 
 from __future__ import annotations
@@ -149,7 +150,11 @@ def score_fold(name: str, fold: int, epoch_length: int, options: argparse.Namesp
     folder = options.output_dir / name / f"fold{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     change = folder / "changes.json"
-    change.write_text(json.dumps(changes(name), indent=2) + "\n", encoding="utf-8")
+    start: dict[str, Any] = {}
+    if options.start_from:
+        weights = options.start_from / name / f"fold{fold}" / "training" / "model.pt"
+        start = {"init_checkpoint": str(weights.resolve()), "init_partial": False}
+    change.write_text(json.dumps({**changes(name), **start}, indent=2) + "\n", encoding="utf-8")
     common = {"dataset_dir": options.dataset_dir, "fold": fold}
     used, scores = folder / "minutes.txt", folder / "evaluation" / "scores.csv"
     if not used.exists():
@@ -240,6 +245,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=14, help="of one core for each training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one core")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/hippocampus_benchmark"))
+    parser.add_argument("--start-from", type=Path, metavar="DIR", help="output folder of the run whose folds go on")
     options = parser.parse_args()
     options.output_dir.mkdir(parents=True, exist_ok=True)
     lengths = epoch_lengths(options)

@@ -41,7 +41,7 @@ def stock_variant(folder: str) -> Callable[[str], object]:
             mt.LoadImaged("image"),
             mt.EnsureChannelFirstd("image"),
             mt.Orientationd("image", axcodes="RAS"),
-            mt.Spacingd("image", pixdim=(1.5, 1.5, 1.5)),
+            mt.Spacingd("image", pixdim=segmenter.parser.get_parsed_content("pixdim")),
             mt.ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0.0, 1.0, clip=True),
         ]
     )
