@@ -90,7 +90,9 @@ def test_grey_and_white_matter_of_the_mni152(tmp_path):
 def test_structures_of_real_scans(validation_dir, tmp_path):
     scores = score_scans(Segmenter(output_dir=str(tmp_path)), str(validation_dir))
     assert len(scores) == 31
-    assert np.mean([value for row in scores.values() for value in row.values()]) >= 0.78
+    means = {name: np.mean([*row.values()]) for name, row in scores.items()}
+    assert np.mean([*means.values()]) >= 0.79
+    assert min(means.values()) > 0.5, means
 
 
 @pytest.mark.slow
