@@ -8,7 +8,7 @@ that config does, ``scratch`` is the same network without them; MONAI's have no 
 ``configs/evaluate.json`` on the files' own voxels, of the weights after the last step: the held-out cases choose
 nothing. A run that was interrupted goes on where it stopped; the minutes of that fold are then those since.
 ``--start-from`` another run's output folder trains each fold on from that fold's last weights there, with the rate's
-schedule from its start.
+schedule from its start; steps and minutes are those of this run.
 """
 
 from __future__ import annotations
