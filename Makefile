@@ -30,10 +30,11 @@ demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the re
 test: $(DEVELOPMENT) ## run the tests; PYTEST_ARGS="-k window" passes options to pytest
 	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS)
 
-lint: $(DEVELOPMENT) ## check style, format and types
+lint: $(DEVELOPMENT) ## check style, format, types and the direction of imports
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache --no-logo
 
 bench: $(RUNTIME) ## run the benchmarks that need no data, one after another
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(VENV_PYTHON) -m "benchmarks.$$name"; done

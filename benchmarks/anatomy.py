@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice
 
+from bundle.datasets import find_pairs
 from bundle.evaluation import CaseScores, Scorer, Summary, mirror_line, summarise
 from bundle.evaluation.tables import write_json
+from bundle.inference.segmenter import Segmenter
 from bundle.labels import read_labels
-from bundle.segmenter import Segmenter
-from bundle.training import find_pairs
 from scripts.sample_volume import write_sample_volume
 
 IGNORED_VOXELS = (255,)

@@ -31,10 +31,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.attention import available_gib, in_own_process
-from bundle.inference import load_network
-from bundle.inference.engines import choose
-from bundle.memory import keep_freed_memory
-from bundle.precision import use_bfloat16
+from bundle.engines import choose, load_network
+from bundle.machine import keep_freed_memory, use_bfloat16
 from networks import TransformerUNet
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "models" / "model.pt"

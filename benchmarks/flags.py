@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from bundle.inference import load_weights
-from bundle.segmenter import Segmenter
+from bundle.inference.segmenter import Segmenter
+from bundle.io import load_weights
 from networks import TransformerUNet
 from scripts.sample_volume import write_sample_volume
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import torch
 from monai.losses import DiceCELoss
 
-from bundle.precision import use_bfloat16
-from bundle.training import SyntheticBrainDataset, find_label_maps
+from bundle.machine import use_bfloat16
+from bundle.synthesis import SyntheticBrainDataset, find_label_maps
 from networks import TransformerUNet
 
 WINDOW_MM = (180, 220, 180)

@@ -30,7 +30,7 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.stats import wilcoxon
 
-from bundle.memory import keep_freed_memory
+from bundle.machine import keep_freed_memory
 
 EPOCHS = 10
 TIMED_STEPS = 10

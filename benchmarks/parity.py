@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bundle.export.errors import ExportError
-from bundle.inference import ENGINES, load_network
-from bundle.precision import use_bfloat16
-from bundle.segmenter import Segmenter
+from bundle.engines import ENGINES, load_network
+from bundle.errors import ExportError
+from bundle.inference.segmenter import Segmenter
+from bundle.machine import use_bfloat16
 from scripts.sample_volume import write_sample_volume
 
 # precision: largest difference of a logit, share of equal labels, Dice of each structure

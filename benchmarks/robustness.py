@@ -21,9 +21,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from scipy.ndimage import affine_transform, zoom
 from tqdm import tqdm
 
+from bundle.datasets import find_pairs
+from bundle.inference.segmenter import Segmenter
 from bundle.labels import read_labels
-from bundle.segmenter import Segmenter
-from bundle.training import find_pairs
 
 IGNORED_VOXELS = 255
 UNSCORED_CODES = (24,)

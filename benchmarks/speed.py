@@ -24,7 +24,7 @@ VARIANTS = (*ENGINES, "stock")
 
 def bundle_variant(folder: str, engine: str) -> Callable[[str], object]:
     """Return the job of ``make demo``: checks, segmentation, label map, volume table and picture."""
-    from bundle.segmenter import Segmenter
+    from bundle.inference.segmenter import Segmenter
 
     return Segmenter(output_dir=folder, overwrite=True, device="cpu", engine=engine).segment
 
@@ -35,7 +35,7 @@ def stock_variant(folder: str) -> Callable[[str], object]:
     from monai import transforms as mt
     from monai.inferers import SlidingWindowInferer
 
-    from bundle.segmenter import Segmenter
+    from bundle.inference.segmenter import Segmenter
 
     segmenter = Segmenter(output_dir=folder, device="cpu")
     prepare = mt.Compose(

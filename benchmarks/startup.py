@@ -19,7 +19,7 @@ from statistics import median
 
 from benchmarks.attention import in_own_process
 from benchmarks.engines import CHECKPOINT, describe_machine, verdict
-from bundle.inference import load_network
+from bundle.engines import load_network
 from networks import TransformerUNet
 from scripts.sample_volume import write_sample_volume
 

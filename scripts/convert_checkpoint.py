@@ -130,7 +130,8 @@ def run(options: argparse.Namespace) -> None:
     if target.is_dir() or (target.exists() and not options.overwrite):
         raise FileExistsError(f"{target}: exists already; a free name, or --overwrite, is wanted.")
 
-    from bundle.conversion import ConversionError, convert_checkpoint, detect_family
+    from bundle.conversion import convert_checkpoint, detect_family
+    from bundle.errors import ConversionError
 
     state = read_state(options.source, options.key)
     network = None if options.config is None else read_network(options.config, options.config_id)

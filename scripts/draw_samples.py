@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from bundle.labels import read_labels
-    from bundle.report.contact_sheet import draw_contact_sheet
-    from bundle.training import SyntheticBrainDataset, find_label_maps
+    from bundle.synthesis import SyntheticBrainDataset, find_label_maps
+    from bundle.synthesis.contact_sheet import draw_contact_sheet
 
     try:
         if options.sheet.exists() and not options.overwrite:

@@ -43,8 +43,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_pairs(pairs: list[Pair], assume_affine: bool) -> int:
     """Print every pair that does not lie on one grid, in a line each, and return their number."""
-    from bundle.evaluation import check_same_grid, read_grid
-    from bundle.io import InputError
+    from bundle.errors import InputError
+    from bundle.io.label_map import check_same_grid, read_grid
 
     failed = 0
     for pair in pairs:
@@ -131,7 +131,7 @@ def print_once(line: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
-    from bundle.io import GeometryWarning
+    from bundle.errors import GeometryWarning
 
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", GeometryWarning)

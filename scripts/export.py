@@ -22,7 +22,7 @@ from scripts.segment import one_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bundle.segmenter import Segmenter
+    from bundle.inference.segmenter import Segmenter
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = ("torchscript", "openvino", "program", "onnx", "aotinductor")
@@ -70,11 +70,11 @@ def prepare_images(segmenter: Segmenter, scans: list[str] | None) -> dict[str, T
 
 def run(options: argparse.Namespace) -> int:
     """Export the forms and return the number of those that failed."""
-    from bundle.deployment import Exporter, read_json
-    from bundle.export.errors import ExportError
-    from bundle.inference import load_weights
+    from bundle.errors import ExportError
+    from bundle.export import Exporter, read_json
+    from bundle.inference.segmenter import Segmenter
+    from bundle.io import load_weights
     from bundle.labels import read_labels
-    from bundle.segmenter import Segmenter
 
     overrides = {"checkpoint": options.checkpoint} if options.checkpoint else {}
     files = options.config or [str(ROOT / "configs" / "inference.json")]

@@ -7,23 +7,18 @@ come from. ``--config`` adds overlays: ``--config configs/hippocampus.json`` rel
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import platform
 import sys
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bundle.provenance import sha256, versions
+
 ROOT = Path(__file__).resolve().parents[1]
 INFERENCE = "configs/inference.json"
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite")
 
 
 def release(options: argparse.Namespace) -> Path:
@@ -35,7 +30,7 @@ def release(options: argparse.Namespace) -> Path:
     """
     from monai.bundle import ConfigParser
 
-    from bundle.inference import load_weights
+    from bundle.io import load_weights
     from bundle.training.checkpoints import save_whole
 
     parser = ConfigParser()
@@ -59,8 +54,7 @@ def release(options: argparse.Namespace) -> Path:
         "data": options.data,
         "steps": options.steps,
         "pixdim": parser.get_parsed_content("pixdim"),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("torch", "monai", "numpy", "pytorch-ignite")},
+        "versions": versions(PACKAGES),
         "scores": scores,
     }
     partial = target.with_name(".manifest.json.partial")

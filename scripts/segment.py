@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     """Segment all inputs and return the number of those that failed."""
     from tqdm import tqdm
 
-    from bundle.segmenter import Segmenter
+    from bundle.inference.segmenter import Segmenter
 
     overrides = {"output_dir": options.output_dir, "overwrite": options.overwrite}
     overrides |= {"assume_affine": options.assume_affine, "bundle_root": str(CONFIG.parents[1])}
@@ -103,8 +103,7 @@ def show_warning(message: Warning | str, *_: object) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
-    from bundle.export.errors import EngineWarning
-    from bundle.io import GeometryWarning
+    from bundle.errors import EngineWarning, GeometryWarning
 
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

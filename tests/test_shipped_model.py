@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 
 from benchmarks.anatomy import score_mni152, score_scans
 from benchmarks.flags import compare_forms
-from bundle.segmenter import Segmenter
+from bundle.inference.segmenter import Segmenter
 from tests.conftest import ROOT, SHARED_DATA
 
 MODEL = ROOT / "models/model.pt"

@@ -2,6 +2,6 @@
 
 from bundle.conversion.convert import FAMILIES, LAYOUTS, convert_checkpoint
 from bundle.conversion.detect import detect_family
-from bundle.conversion.errors import ConversionError
+from bundle.errors import ConversionError
 
 __all__ = ["FAMILIES", "LAYOUTS", "ConversionError", "convert_checkpoint", "detect_family"]

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from bundle.conversion.errors import ConversionError, State
 from bundle.conversion.generative_keys import bundle_to_generative, generative_to_bundle
 from bundle.conversion.monai_keys import bundle_to_monai, monai_to_bundle
+from bundle.conversion.state import State
 from bundle.conversion.timm_keys import bundle_to_timm, timm_to_bundle
+from bundle.errors import ConversionError
 from networks.qkv_layout import combine_qkv, qkv_layouts, to_layout
 
 FAMILIES = ("bundle", "monai", "generative", "timm")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bundle.conversion.errors import ConversionError
 from bundle.conversion.monai_keys import unused_cross_norms
+from bundle.errors import ConversionError
 
 ATTENTION = re.compile(r"(^|\.)(qkv|to_q|to_k|to_v)\.(weight|bias)$")
 # Keys that no other family has.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bundle.conversion.errors import ConversionError, State
+from bundle.conversion.state import State
+from bundle.errors import ConversionError
 
 OURS = re.compile(r"((?:.*\.)?)out_proj\.(weight|bias)")
 THEIRS = re.compile(r"((?:.*\.)?)proj_attn\.(weight|bias)")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from bundle.conversion.errors import ConversionError
+from bundle.errors import ConversionError
 
 
 def fit_patches(weight: Tensor, wanted: Sequence[int]) -> Tensor:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from bundle.conversion.errors import ConversionError, State
+from bundle.conversion.state import State
+from bundle.errors import ConversionError
 
 CROSS_NORM = re.compile(r"((?:.*\.)?)norm_cross_attn\.(?:weight|bias)")
 CROSS_ATTENTION = re.compile(r"((?:.*\.)?)cross_attn\..+")

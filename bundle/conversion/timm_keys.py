@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bundle.conversion.errors import ConversionError, State
 from bundle.conversion.inflation import deflate_patches, deflate_positions, find_grid, fit_patches, fit_positions
+from bundle.conversion.state import State
+from bundle.errors import ConversionError
 
 PATCHES = "patch_embedding.patch_embeddings.weight"
 POSITIONS = "patch_embedding.position_embeddings"

@@ -1,12 +1,14 @@
 """Your own data: images with labels, found, checked, measured, split and handed to a training."""
 
-from bundle.datasets.case import Case, DatasetError, LabelledDataset
+from bundle.datasets.case import Case, LabelledDataset
 from bundle.datasets.check import check_dataset
 from bundle.datasets.folds import Split, make_folds, read_folds, split_cases, write_folds
 from bundle.datasets.layout import read_dataset
 from bundle.datasets.paired import CaseDataset, PairedDataset
+from bundle.datasets.plain import find_pairs
 from bundle.datasets.prepare import fold_datalist, prepare_dataset
 from bundle.datasets.statistics import DatasetStatistics, compute_statistics, dataset_statistics, grid_extents
+from bundle.errors import DatasetError
 
 __all__ = [
     "Case",
@@ -19,6 +21,7 @@ __all__ = [
     "check_dataset",
     "compute_statistics",
     "dataset_statistics",
+    "find_pairs",
     "fold_datalist",
     "grid_extents",
     "make_folds",

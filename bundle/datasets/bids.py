@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundle.datasets.case import Case
-from bundle.io import InputError
+from bundle.errors import InputError
 from bundle.io.names import volume_stem, volume_suffix
 
 IMAGE_SUFFIX, LABEL_SUFFIX = "T1w", "dseg"

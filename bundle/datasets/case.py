@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundle.io import InputError
+from bundle.errors import InputError
 from bundle.labels import Label
 
 
@@ -44,17 +44,3 @@ class LabelledDataset:
     labels: Sequence[Label]
     modality: str = ""
     problems: Sequence[InputError] = field(default=())
-
-
-class DatasetError(InputError):
-    """A data set that cannot be used; ``str()`` is one line, ``problems`` says it all.
-
-    Args:
-        folder: the data set.
-        problems: all that is wrong with it.
-    """
-
-    def __init__(self, folder: str | Path, problems: Sequence[InputError]) -> None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(folder, f"found {count}, the first being {problems[0]}", "a sound data set is wanted")
-        self.problems = list(problems)

@@ -15,9 +15,9 @@ from nibabel.affines import apply_affine, voxel_sizes
 from tqdm import tqdm
 
 from bundle.datasets.case import Case, LabelledDataset
-from bundle.datasets.voxels import digest, read_voxels
-from bundle.io import GeometryWarning, InputError
+from bundle.errors import GeometryWarning, InputError
 from bundle.io.geometry import choose_affine
+from bundle.io.read import digest, read_voxels
 
 GRID_TOLERANCE = 0.05
 """Share of the smallest voxel edge by which corners may differ: single precision and quaternions explain less."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bundle.datasets.case import Case
-from bundle.io import InputError
-from bundle.report.volumes import whole_file
+from bundle.errors import InputError
+from bundle.io.whole import whole_file
 
 ALL = "all"
 SPLITS_WANTED = 'a list of {"train": [names], "val": [names]}, one for each fold, is wanted'

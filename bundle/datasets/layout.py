@@ -11,9 +11,9 @@ import numpy as np
 
 from bundle.datasets.bids import bids_cases, bids_label_table, is_bids
 from bundle.datasets.case import Case, LabelledDataset
-from bundle.datasets.voxels import read_voxels
-from bundle.io import InputError
+from bundle.errors import InputError
 from bundle.io.names import SUFFIXES, volume_stem, volume_suffix
+from bundle.io.read import read_voxels
 from bundle.labels import MAX_CHANNELS, MAX_CODE, Label, make_labels, read_labels
 
 LAYOUTS_WANTED = (

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bundle.datasets.case import Case
-from bundle.io import InputError
+from bundle.errors import InputError
 from bundle.labels import Label
 
 Sample = dict[str, Tensor]

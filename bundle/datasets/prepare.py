@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from bundle.datasets.case import DatasetError, LabelledDataset
+from bundle.datasets.case import LabelledDataset
 from bundle.datasets.check import check_dataset
 from bundle.datasets.folds import split_cases
 from bundle.datasets.layout import read_dataset
 from bundle.datasets.statistics import cached_statistics, dataset_statistics
+from bundle.errors import DatasetError
 from bundle.labels import write_labels
 
 logger = logging.getLogger(__name__)

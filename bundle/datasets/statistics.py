@@ -21,11 +21,11 @@ from nibabel.nifti1 import Nifti1Header
 from tqdm import tqdm
 
 from bundle.datasets.case import Case, LabelledDataset
-from bundle.datasets.voxels import read_voxels
-from bundle.io import GeometryWarning, InputError
+from bundle.errors import GeometryWarning, InputError
 from bundle.io.geometry import choose_affine
 from bundle.io.nifti import read_header, stored_shape
-from bundle.report.volumes import whole_file
+from bundle.io.read import read_voxels
+from bundle.io.whole import whole_file
 
 FILE_NAME = "dataset_statistics.json"
 FORMAT = 1

@@ -1,14 +1,14 @@
 """Evaluation: label maps against references, summed up, compared, tabled and drawn."""
 
 from bundle.evaluation.compare import Comparison, Difference, compare
-from bundle.evaluation.handler import MeanScore, SaveReport, ScoreLabelMapd
-from bundle.evaluation.label_map import LabelMap, check_same_grid, read_grid, read_label_map
+from bundle.evaluation.monai_parts import MeanScore, SaveReport, ScoreLabelMapd
 from bundle.evaluation.pairing import Pair, case_name, evaluation_items, pair_label_maps
 from bundle.evaluation.plot import draw_dice
 from bundle.evaluation.report import check_report, save_report
 from bundle.evaluation.scores import CaseScores, Scorer, StructureScore
 from bundle.evaluation.summary import Estimate, StructureSummary, Summary, summarise
 from bundle.evaluation.tables import comparison_lines, mirror_line, summary_lines
+from bundle.io.label_map import LabelMap, check_same_grid, read_grid, read_label_map
 
 __all__ = [
     "CaseScores",

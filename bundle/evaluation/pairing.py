@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.evaluation.label_map import check_same_grid, read_grid
-from bundle.io import InputError
+from bundle.errors import InputError
+from bundle.io.label_map import check_same_grid, read_grid
 from bundle.io.names import volume_stem, volume_suffix
 
 LABEL_SUFFIXES = ("_labels", "_label", "_dseg", "_seg")
@@ -155,13 +155,11 @@ def _check_complete(
 
 
 def _listed(folder: Path) -> list[dict[str, str]]:
-    # Here and not above: scoring files has no need of the data sets and the generator.
+    # Here and not above: scoring files has no need of the data sets.
+    from bundle.datasets import find_pairs, read_dataset
+
     if (folder / "dataset.json").is_file():
-        from bundle.datasets import read_dataset
-
         return [{"image": str(case.image), "label": str(case.label)} for case in read_dataset(folder).cases]
-    from bundle.training import find_pairs
-
     return find_pairs(folder)
 
 

@@ -23,10 +23,10 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surf
 from nibabel.affines import voxel_sizes
 from scipy.ndimage import find_objects
 
-from bundle.evaluation.label_map import check_same_grid, read_label_map
-from bundle.io import InputError
+from bundle.errors import InputError
+from bundle.io.geometry import voxel_volume
+from bundle.io.label_map import check_same_grid, read_label_map
 from bundle.labels import Label, mirrored_channels
-from bundle.report.volumes import voxel_volume
 
 NSD_TOLERANCE = 1.0
 """mm."""

@@ -5,22 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bundle.evaluation.compare import Comparison, Difference
 from bundle.evaluation.scores import HD_PERCENTILE, CaseScores, Scorer, StructureScore
 from bundle.evaluation.summary import Estimate, Summary
+from bundle.provenance import versions
 
 COLUMNS = (
     *("dice", "nsd", "hd95_mm", "volume_error_percent", "volume_error_mm3", "reference_mm3", "predicted_mm3"),
     "mirrored_share",
 )
-METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "matplotlib")
 OVERALL = "all structures"
 
@@ -61,7 +59,7 @@ def summary_record(
     """
     unknown = {name: sorted({code for case in cases for code in case.unknown_codes}) for name, cases in sets.items()}
     record: dict[str, Any] = {
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         **settings,
         "ignored_codes": list(scorer.ignore),
         "unscored_codes": list(scorer.unscored),
@@ -88,12 +86,6 @@ def write_json(record: Any, path: str | Path) -> None:
     """Write JSON that every parser reads: what is NaN or infinite becomes null."""
     text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
     Path(path).write_text(text + "\n", encoding="utf-8")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of this bundle, Python, and the packages that the scores depend on."""
-    bundle = json.loads(METADATA.read_text(encoding="utf-8"))["version"]
-    return {"bundle": bundle, "python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def summary_lines(summary: Summary) -> list[str]:

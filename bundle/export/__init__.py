@@ -1,5 +1,7 @@
-"""Files that other runtimes load: a TorchScript archive that carries its metadata and its transforms."""
+"""Export: every form of a checkpoint made, proved against the network, and put in place."""
 
-from bundle.export.torchscript import write_torchscript
+from bundle.export.exporter import FORMS, Exported, Exporter, read_json
+from bundle.export.parity import Parity
+from bundle.forms import write_torchscript
 
-__all__ = ["write_torchscript"]
+__all__ = ["FORMS", "Exported", "Exporter", "Parity", "read_json", "write_torchscript"]

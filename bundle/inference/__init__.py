@@ -1,10 +1,11 @@
 """Inference: weights, windows, and the way back to the scan's grid."""
 
+from bundle.engines import ENGINES, load_network
+from bundle.errors import WeightsError
 from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
-from bundle.inference.engines import ENGINES, load_network
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
-from bundle.inference.weights import WeightsError, load_weights
 from bundle.inference.windows import WindowInferer
+from bundle.io import load_weights
 
 __all__ = [
     "ENGINES",

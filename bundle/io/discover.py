@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.io.errors import InputError
+from bundle.errors import InputError
 from bundle.io.names import volume_stem, volume_suffix
 
 Entry = str | Path | Mapping[str, Any]

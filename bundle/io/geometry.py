@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 
-from bundle.io.errors import GeometryWarning, InputError
+from bundle.errors import GeometryWarning, InputError
 
 MIN_SPACING = 0.05
 """mm; finer voxels are microscopy."""
@@ -50,6 +50,21 @@ def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = 
     _check_affine(affine, path)
     _check_pixdim(header, affine, path)
     return affine
+
+
+def voxel_volume(affine: np.ndarray) -> float:
+    """Return the volume of one voxel in mm³: the affine's determinant, whatever its axes' order, sign or angle.
+
+    Raises:
+        ValueError: when the affine is not an invertible (4, 4) matrix of finite numbers.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise ValueError(f"affine: must have shape (4, 4), found {matrix.shape}.")
+    volume = abs(float(np.linalg.det(matrix[:3, :3]))) if np.isfinite(matrix).all() else 0.0
+    if volume == 0:
+        raise ValueError(f"affine: must be finite and invertible, found {matrix.tolist()}.")
+    return volume
 
 
 def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> np.ndarray:

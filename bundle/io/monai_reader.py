@@ -10,7 +10,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from bundle.io.errors import InputError
+from bundle.errors import InputError
 from bundle.io.names import volume_suffix
 from bundle.io.read import read_volume
 

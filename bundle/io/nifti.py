@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
-from bundle.io.errors import InputError
+from bundle.errors import InputError
 from bundle.io.names import volume_suffix
 
 HEADER_CLASSES: dict[int, type[Nifti1Header]] = {348: Nifti1Header, 540: Nifti2Header}

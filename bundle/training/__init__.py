@@ -1,17 +1,17 @@
 """Training: synthetic images from label maps, and what MONAI's training loop lacks."""
 
+from bundle.datasets import find_pairs
+from bundle.errors import TrainingError, show_errors_in_one_line
+from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_maps
 from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
-from bundle.training.dataset import FreshSampler, SyntheticBrainDataset
-from bundle.training.errors import TrainingError, show_errors_in_one_line
 from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
 from bundle.training.initial import InitialWeights
-from bundle.training.label_maps import find_label_maps
 from bundle.training.precision import MixedPrecisionInferer
 from bundle.training.schedule import ResumableWarmupCosine
 from bundle.training.tracking import check_tracking
-from bundle.training.validation import CodesToChannelsd, ValidationDataset, find_pairs
+from bundle.training.validation import CodesToChannelsd, ValidationDataset
 
 __all__ = [
     "AveragedWeights",

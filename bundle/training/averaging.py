@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from bundle.training.errors import TrainingError
+from bundle.errors import TrainingError
 
 
 class AveragedWeights(AveragedModel):

@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch import nn
 
-from bundle.training.errors import TrainingError
+from bundle.errors import TrainingError
 
 
 class ResumableCheckpoint:

@@ -12,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
-from bundle.training.errors import TrainingError
+from bundle.errors import TrainingError
 
 LOG_FILE_INTERVAL = 30.0  # seconds between the lines of a progress bar that no terminal shows
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from bundle.inference.weights import WeightsError, read_weights
-from bundle.training.errors import TrainingError
+from bundle.errors import TrainingError, WeightsError
+from bundle.io.weights import read_weights
 
 SHOWN = 4
 

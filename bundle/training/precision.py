@@ -10,8 +10,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bundle.precision import use_bfloat16
-from bundle.training.errors import TrainingError
+from bundle.errors import TrainingError
+from bundle.machine import use_bfloat16
 
 
 class MixedPrecisionInferer(Inferer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from bundle.training.errors import TrainingError
+from bundle.errors import TrainingError
 
 
 def check_tracking(save_execute_config: bool | str | None) -> None:

@@ -12,26 +12,9 @@ from monai.transforms import MapTransform
 from torch.utils.data import Dataset
 
 from bundle.labels import DEFAULT_TABLE, read_labels
-from bundle.training.dataset import SyntheticBrainDataset
+from bundle.synthesis import SyntheticBrainDataset
 
-IMAGE_SUFFIX, LABEL_SUFFIX = "_T1.nii.gz", "_labels.nii.gz"
 FIRST_VALIDATION_INDEX = 10**9
-
-
-def find_pairs(dataset_dir: str | Path) -> list[dict[str, str]]:
-    """Pair ``NAME_T1.nii.gz`` with ``NAME_labels.nii.gz`` in a folder.
-
-    Raises:
-        FileNotFoundError: when there is no image, or an image has no labels.
-    """
-    images = sorted(Path(dataset_dir).glob(f"*{IMAGE_SUFFIX}"))
-    if not images:
-        raise FileNotFoundError(f"{dataset_dir}: no *{IMAGE_SUFFIX} found; pairs with *{LABEL_SUFFIX} are wanted.")
-    pairs = [{"image": str(path), "label": str(path).replace(IMAGE_SUFFIX, LABEL_SUFFIX)} for path in images]
-    for pair in pairs:
-        if not Path(pair["label"]).is_file():
-            raise FileNotFoundError(f"{pair['label']}: not found; every image needs its labels.")
-    return pairs
 
 
 class CodesToChannelsd(MapTransform):

@@ -13,8 +13,8 @@ from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
 from scipy.ndimage import label
 
+from bundle.inference.segmenter import Segmenter
 from bundle.labels import mirrored_channels, read_labels
-from bundle.segmenter import Segmenter
 from tests.conftest import ROOT, SHARED_DATA
 from tests.geometries import make_geometries
 
@@ -166,7 +166,7 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
 
 
 def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch):
-    monkeypatch.setattr("bundle.outputs.draw_qc", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("bundle.results.outputs.draw_qc", lambda *_, **__: 1 / 0)
     with pytest.raises(RuntimeError):
         Segmenter(output_dir=str(tmp_path), pixdim=COARSE).segment(small_scan)
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,8 @@ import monai.networks.blocks as monai_blocks
 import pytest
 import torch
 
-from bundle.conversion import ConversionError, convert_checkpoint, detect_family
+from bundle.conversion import convert_checkpoint, detect_family
+from bundle.errors import ConversionError
 from networks import SABlock
 from tests.bundle.conversion.models import (
     HEADS,

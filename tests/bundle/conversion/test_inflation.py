@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bundle.conversion import ConversionError, convert_checkpoint
+from bundle.conversion import convert_checkpoint
+from bundle.errors import ConversionError
 from tests.bundle.conversion.models import (
     assert_same,
     load,

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.conversion import ConversionError, convert_checkpoint, detect_family
+from bundle.conversion import convert_checkpoint, detect_family
+from bundle.errors import ConversionError
 from networks import UNETR, SABlock, TransformerBlock, ViT
 from tests.bundle.conversion.models import (
     HEADS,

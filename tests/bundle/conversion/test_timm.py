@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bundle.conversion import ConversionError, convert_checkpoint, detect_family
+from bundle.conversion import convert_checkpoint, detect_family
+from bundle.errors import ConversionError
 from networks import ViT
 from tests.bundle.conversion.models import (
     HEADS,

@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.datasets import DatasetError, check_dataset, prepare_dataset, read_dataset
+from bundle.datasets import check_dataset, prepare_dataset, read_dataset
+from bundle.errors import DatasetError
 from tests.conftest import SHARED_DATA
 from tests.labelled import SHAPE, affine_of, make_pair, write_dataset_json, write_msd, write_nifti, write_pair
 

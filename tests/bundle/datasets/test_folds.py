@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.datasets import Case, make_folds, read_dataset, split_cases
-from bundle.io import InputError
+from bundle.errors import InputError
 from tests.labelled import write_bids
 
 CASES = [Case(f"case_{n:02d}", Path(f"i{n}.nii"), Path(f"l{n}.nii"), f"case_{n:02d}") for n in range(23)]

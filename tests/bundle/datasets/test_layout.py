@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bundle.datasets import check_dataset, read_dataset
-from bundle.io import InputError
+from bundle.errors import InputError
 from tests.labelled import NAMES, write_bids, write_dataset_json, write_msd, write_nifti, write_pair
 
 

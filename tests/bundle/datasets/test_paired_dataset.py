@@ -20,7 +20,7 @@ from monai.transforms import (
 from torch.utils.data import DataLoader
 
 from bundle.datasets import CaseDataset, PairedDataset, read_dataset
-from bundle.training import FreshSampler
+from bundle.synthesis import FreshSampler
 from tests.labelled import SHAPE, make_pair, write_msd
 
 KEYS = ["image", "label"]

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.evaluation import case_name, check_same_grid, evaluation_items, pair_label_maps, read_grid, read_label_map
-from bundle.io import InputError
+from bundle.errors import InputError
+from bundle.evaluation import case_name, evaluation_items, pair_label_maps
+from bundle.io.label_map import check_same_grid, read_grid, read_label_map
 from tests.geometries import patch_header
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])

@@ -10,7 +10,8 @@ from monai.metrics import DiceMetric
 from scipy.spatial.transform import Rotation
 from torch import from_numpy
 
-from bundle.evaluation import CaseScores, Scorer, read_label_map
+from bundle.evaluation import CaseScores, Scorer
+from bundle.io.label_map import read_label_map
 from bundle.labels import Label, read_labels
 from tests.bundle.evaluation.surface_reference import dice, hd95, nsd, random_codes, surface_distances
 from tests.conftest import SHARED_DATA

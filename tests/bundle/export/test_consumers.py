@@ -19,10 +19,10 @@ from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor, load_net_with_metadata
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from bundle.export import torchscript, write_torchscript
-from bundle.inference import load_weights
+from bundle.forms import torchscript, write_torchscript
+from bundle.inference.segmenter import Segmenter
+from bundle.io import load_weights
 from bundle.labels import read_labels
-from bundle.segmenter import Segmenter
 from networks import TransformerUNet
 from tests.conftest import ROOT
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.deployment import FORMS, Exporter
-from bundle.export.errors import ExportError
-from bundle.export.portable import SteppedGroupNorm, portable
-from bundle.export.program import find_compiler
-from bundle.export.sidecar import check_sidecar, sha256, sidecar_path
-from bundle.inference import load_network
-from bundle.inference.engines.networks import OpenVinoNetwork
+from bundle.engines import load_network
+from bundle.engines.networks import OpenVinoNetwork
+from bundle.errors import ExportError
+from bundle.export import FORMS, Exporter
+from bundle.forms.portable import SteppedGroupNorm, portable
+from bundle.forms.program import find_compiler
+from bundle.forms.sidecar import check_sidecar, sidecar_path
+from bundle.provenance import sha256
 from tests.tiny_network import BATCHES, CLASSES, save_weights, tiny_network
 
 METADATA = {"name": "tiny", "version": "1.2.3"}
@@ -133,7 +134,7 @@ def test_portable_copies_and_leaves_the_network_alone():
 
 @pytest.mark.slow
 def test_stepped_group_norm_is_why_a_large_window_agrees(tmp_path):
-    from bundle.export.openvino import convert_openvino, write_openvino
+    from bundle.forms.openvino import convert_openvino, write_openvino
 
     network = nn.Sequential(nn.Conv3d(1, 16, 1), nn.GroupNorm(2, 16)).eval().requires_grad_(False)
     image = torch.rand(1, 1, 96, 112, 96)

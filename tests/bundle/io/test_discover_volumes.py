@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle.io import InputError, datalist_items, find_volumes
+from bundle.errors import InputError
+from bundle.io import datalist_items, find_volumes
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.io import InputError
+from bundle.errors import InputError
 from bundle.io.geometry import choose_affine
 
 SFORM = np.array([[1.0, 0, 0, -10], [0, 1, 0, -20], [0, 0, 1, -30], [0, 0, 0, 1]])

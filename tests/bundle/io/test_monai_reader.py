@@ -12,7 +12,8 @@ from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, list_data_collate
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImage, LoadImaged, Orientationd, Spacingd
 
-from bundle.io import InputError, NiftiReader
+from bundle.errors import InputError
+from bundle.io import NiftiReader
 from tests.geometries import make_geometries
 
 AFFINE = np.array([[1.1, 0, 0, -10], [0, 0.9, 0, -14], [0, 0, 1.2, -5], [0, 0, 0, 1]])

@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.io import InputError, read_volume
+from bundle.errors import InputError
+from bundle.io import read_volume
 from tests.geometries import patch_header
 
 AFFINE = np.array([[0, 0, -1.2, 40], [-0.9, 0, 0, 30], [0, 1.1, 0, -50], [0, 0, 0, 1]])

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.io import InputError, output_path, read_volume, write_label_map
+from bundle.errors import InputError
+from bundle.io import output_path, read_volume, write_label_map
 from tests.geometries import make_geometries, patch_header
 
 AFFINE = np.array([[1.1, 0, 0.01, -10], [0, 0.9, 0, -14], [0, 0.02, 1.2, -5], [0, 0, 0, 1]])

@@ -8,7 +8,8 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from bundle.training import AveragedWeights, TrainingError
+from bundle.errors import TrainingError
+from bundle.training import AveragedWeights
 
 
 def run(decay: float, steps: int):

@@ -9,7 +9,8 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import CheckpointLoader
 
-from bundle.training import InitialWeights, TrainingError
+from bundle.errors import TrainingError
+from bundle.training import InitialWeights
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK, equal
 

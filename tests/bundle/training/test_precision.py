@@ -9,7 +9,7 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import nn
 
-from bundle.precision import use_bfloat16
+from bundle.machine import use_bfloat16
 from bundle.training import MixedPrecisionInferer
 
 

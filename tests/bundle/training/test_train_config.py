@@ -13,7 +13,7 @@ from monai.bundle.properties import TrainProperties
 from monai.metrics import DiceMetric
 from monai.utils.enums import BundlePropertyConfig
 
-from bundle.training import TrainingError
+from bundle.errors import TrainingError
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK, OPTIONS, TRAIN, column, equal, train, weights
 from tests.conftest import ROOT

@@ -8,7 +8,8 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from bundle.training import FiniteLoss, GradientClipping, SeedEachEpoch, TrainingError
+from bundle.errors import TrainingError
+from bundle.training import FiniteLoss, GradientClipping, SeedEachEpoch
 from bundle.training.curve import smooth
 
 

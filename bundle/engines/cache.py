@@ -1,0 +1,89 @@
+"""Converted models are kept on disk, under a name that follows from all they were made of."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import nn
+
+from bundle import forms
+from bundle.errors import EngineWarning
+from bundle.provenance import sha256
+
+FOLDER = "brain_mri_transformer_segmentation"
+PLAIN = (bool, int, float, str, tuple, list, type(None))
+
+
+def cache_folder(chosen: str | Path | None = None) -> Path:
+    """Return ``chosen``, or the bundle's folder in the user's cache (``XDG_CACHE_HOME``, else ``~/.cache``)."""
+    if chosen is not None:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / FOLDER
+
+
+def compiled_folder(folder: Path) -> Path | None:
+    """Return the folder for models that OpenVINO compiled, or ``None`` where it cannot be written."""
+    compiled = folder / "compiled"
+    try:
+        compiled.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return compiled if os.access(compiled, os.W_OK) else None
+
+
+def content_key(network: nn.Module, checkpoint: str | Path, packages: Iterable[str]) -> str:
+    """Return a hexadecimal key for weights, structure, source code and the versions of packages.
+
+    Two networks of one key compute the same function: it covers the checkpoint's bytes, each module's class and plain
+    attributes, the source files next to the network's class, and the packages that convert.
+    """
+    digest = hashlib.sha256(sha256(checkpoint).encode())
+    for name, module in network.named_modules():
+        plain = sorted((key, value) for key, value in vars(module).items() if isinstance(value, PLAIN))
+        digest.update(f"{name} {type(module).__qualname__} {plain}\n".encode())
+    for folder in (Path(inspect.getfile(type(network))).parent, Path(forms.__file__).parent):
+        for file in sorted(folder.glob("*.py")):
+            digest.update(file.read_bytes())
+    for package in packages:
+        digest.update(f"{package} {version(package)}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def cached(folder: Path, key: str, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the file ``folder/key/name``, made by ``make(path)`` when it is not there.
+
+    Everything that ``make`` writes into the folder of its path appears at once, so that an interrupted or a second
+    process never leaves a part of it. Where the cache cannot be written, a temporary folder takes its place for the
+    life of the process and a warning says so.
+    """
+    wanted = folder / key / name
+    if wanted.is_file():
+        return wanted
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-", ignore_cleanup_errors=True)
+    except OSError as error:
+        reason = f"{folder}: cannot be written ({error.strerror})"
+        warnings.warn(f"{reason}; the model is converted anew in every process", EngineWarning, stacklevel=2)
+        holder = tempfile.TemporaryDirectory()
+        _KEPT.append(holder)
+        make(Path(holder.name) / name)
+        return Path(holder.name) / name
+    with holder:
+        made = Path(holder.name) / key
+        made.mkdir()
+        make(made / name)
+        with contextlib.suppress(OSError):  # another process was faster
+            made.rename(wanted.parent)
+    return wanted
+
+
+_KEPT: list[tempfile.TemporaryDirectory] = []

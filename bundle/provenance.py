@@ -1,0 +1,42 @@
+"""Where a result comes from: versions of what made it, and hashes of what it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+METADATA = Path(__file__).resolve().parents[1] / "configs" / "metadata.json"
+BLOCK = 1 << 20
+
+
+def sha256(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file, read in blocks.
+
+    Raises:
+        OSError: when the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def bundle_version() -> str:
+    """Return the version of this bundle, from its metadata."""
+    return str(json.loads(METADATA.read_text(encoding="utf-8"))["version"])
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of this bundle (``bundle``), of Python (``python``), and of those packages that are there."""
+    found = {"bundle": bundle_version(), "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,105 @@
+"""The data set of synthetic samples, and the sampler that gives every step of a training its own sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.synthesis.anatomy import LabelMap, class_weights, load_label_maps
+from bundle.synthesis.draws import Draws
+from bundle.synthesis.options import SynthesisOptions
+from bundle.synthesis.priors import TissuePriors
+from bundle.synthesis.synthesiser import Synthesiser
+
+SEED_STRIDE = 1_000_003
+WINDOW_SEED = 1 << 40  # keeps the draws of windows apart from those of samples
+
+
+class SyntheticBrainDataset(Dataset):
+    """Endless synthetic brain images; sample ``index`` depends on ``seed`` and ``index`` alone, in any worker.
+
+    Args:
+        data: NIfTI label maps in FreeSurfer codes.
+        spacing: edge of a voxel in mm.
+        window_mm: smallest and largest window along X, Y and Z in mm; each sample draws its own, in multiples of 8
+            voxels.
+        length: samples of an epoch.
+        seed: seed of the data set.
+        options: ranges of the random steps, by name, see ``SynthesisOptions``.
+        labels: label table.
+        transform: applied to each sample.
+        group: samples in a row that share a window size: those that one step stacks, over all processes.
+        device: where samples are made.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[str | Path],
+        spacing: float,
+        window_mm: Sequence[Sequence[float]],
+        length: int,
+        seed: int = 0,
+        options: dict[str, Any] | None = None,
+        labels: str | Path = DEFAULT_TABLE,
+        transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        group: int = 1,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        maps, self.class_table = load_label_maps(data, read_labels(labels))
+        self.maps = [LabelMap(*(tensor.to(device) for tensor in vars(label_map).values())) for label_map in maps]
+        self.synthesise = Synthesiser(
+            self.class_table, TissuePriors.t1(self.class_table), SynthesisOptions(**(options or {}))
+        )
+        self.spacing = spacing
+        self.eighths = [[round(mm / spacing / 8) for mm in window] for window in window_mm]
+        self.length = length
+        self.seed = seed
+        self.transform = transform
+        self.group = group
+        self.device = device
+
+    def __len__(self) -> int:
+        return self.length
+
+    def class_weights(self, power: float = 0.5) -> Tensor:
+        """Return the weight of each channel, its frequency to the power of ``-power``, mean 1, shape (channels,)."""
+        return class_weights(self.maps, self.class_table, power)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return ``image`` (1, X, Y, Z) float32, 0 to 1, and ``label`` (1, X, Y, Z) uint8 channels."""
+        draws = Draws(self.seed * SEED_STRIDE + index, self.device)
+        label_map = self.maps[draws.integer(0, len(self.maps) - 1)]
+        image, label = self.synthesise(label_map, self.window(index), self.spacing, draws)
+        upper = 1 - draws.between(*self.synthesise.options.clip_share)
+        sample = {"image": self._normalise(image, upper), "label": label}
+        return sample if self.transform is None else self.transform(sample)
+
+    def window(self, index: int) -> tuple[int, int, int]:
+        """Return the size in voxels of sample ``index``."""
+        draws = Draws(WINDOW_SEED + self.seed * SEED_STRIDE + index // self.group)
+        x, y, z = (8 * draws.integer(a, b) for a, b in zip(*self.eighths, strict=True))
+        return x, y, z
+
+    @staticmethod
+    def _normalise(image: Tensor, upper: float) -> Tensor:
+        """Scale quantiles 0.005 to ``upper`` to 0 to 1, as inference does; an eighth of the voxels gives them."""
+        quantiles = torch.tensor([0.005, upper], device=image.device)
+        low, high = image[:, ::2, ::2, ::2].flatten().quantile(quantiles)
+        return ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+
+
+class FreshSampler(DistributedSampler):
+    """Gives epoch ``e`` the indices that follow those of epoch ``e - 1``: no sample is seen twice, a resumed run
+    sees what an uninterrupted one would, and each of several processes takes its share."""
+
+    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.epoch * self.total_size + index for index in super().__iter__())
