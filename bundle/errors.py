@@ -1,4 +1,8 @@
-"""Everything that a user can mend, as errors and warnings of one line."""
+"""Everything that a user can mend: one family of errors and one of warnings, each of one line.
+
+An error says where, what was found, and what is wanted: ``<path>: <found>; <wanted>``. Programs print that line,
+records keep its ``code``. What only a programmer can get wrong (a tensor of another shape) stays a ``ValueError``.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +11,91 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+CODES = {
+    "missing": "no such file or folder",
+    "unreadable": "a file that cannot be opened or read",
+    "format": "a file of another kind than is wanted",
+    "damaged": "a file that is truncated or corrupt",
+    "memory": "a volume that does not fit in memory",
+    "shape": "not one 3D volume",
+    "type": "voxels that are no real numbers",
+    "geometry": "no affine, or one that cannot be trusted",
+    "intensities": "voxels without contrast, or NaN or Inf among them",
+    "labels": "a label map or label table that cannot be used",
+    "grid": "two files that must share a grid and do not",
+    "pairs": "files that should belong together and do not",
+    "dataset": "a data set with problems",
+    "option": "an option or config id with a value that is not legal",
+    "exists": "a file that is there and may not be replaced",
+    "write": "a file that cannot be written",
+    "weights": "a checkpoint that cannot be used",
+    "conversion": "a checkpoint that cannot be converted without loss",
+    "export": "an exported model, or an engine, that cannot be made or used here",
+    "training": "a training that cannot start or go on",
+}
+"""Every ``code`` of an error, for records and tables."""
 
-class GeometryWarning(UserWarning):
-    """A file that is used although its header contradicts itself a little; one line that names the file."""
 
-
-class InputError(ValueError):
-    """A file that cannot be used; ``str()`` is one line, ``<path>: <what was found>; <what is wanted>``.
+class BundleError(ValueError):
+    """What a user can mend; ``str()`` is one line, ``<path>: <found>; <wanted>``.
 
     Args:
-        path: the file, or the argument that lists files.
+        path: the file, or the option or id.
         found: what is wrong with it, as a clause.
-        wanted: what would be accepted, as a clause.
+        wanted: what would be accepted or helps, as a clause; may be empty.
+        code: one of ``CODES``; that of the class when ``None``.
     """
 
-    def __init__(self, path: str | Path, found: str, wanted: str) -> None:
-        super().__init__(str(path), found, wanted)
+    code = "option"
+
+    def __init__(self, path: str | Path, found: str, wanted: str = "", code: str | None = None) -> None:
+        # Positional, all of them, so that an error goes to another process and back as it is.
+        self.args = (str(path), found, wanted, code or self.code)
         self.path = Path(path)
+        self.found = found
+        self.wanted = wanted
+        self.code = code or self.code
 
     def __str__(self) -> str:
-        path, found, wanted = self.args
-        return " ".join(f"{path}: {found}; {wanted}".splitlines())
+        reason = "; ".join(part for part in (self.found, self.wanted) if part)
+        return " ".join(f"{self.args[0]}: {reason}".split("\n"))
 
-    @classmethod
-    def within(cls, error: BaseException | None) -> InputError | None:
-        """Return the input error that led to ``error``, or None: MONAI's ``Compose`` wraps it in a ``RuntimeError``."""
-        while error is not None and not isinstance(error, cls):
-            error = error.__cause__ or error.__context__
-        return error
+
+class InputError(BundleError):
+    """A file that cannot be used as input."""
+
+    code = "format"
+
+
+class MissingError(InputError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+    code = "missing"
+
+
+class ExistsError(BundleError, FileExistsError):
+    """A file that is there and may not be replaced.
+
+    Args:
+        path: the file.
+        wanted: what helps.
+        found: what is there.
+    """
+
+    code = "exists"
+
+    def __init__(
+        self,
+        path: str | Path,
+        found: str = "exists already",
+        wanted: str = "a free name, or overwrite, is wanted",
+        code: str | None = None,
+    ) -> None:
+        super().__init__(path, found, wanted, code)
+
+
+class OptionError(BundleError):
+    """An option, argument or config id whose value is not legal."""
 
 
 class DatasetError(InputError):
@@ -45,46 +106,85 @@ class DatasetError(InputError):
         problems: all that is wrong with it.
     """
 
+    code = "dataset"
+
     def __init__(self, folder: str | Path, problems: Sequence[InputError]) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__(folder, f"found {count}, the first being {problems[0]}", "a sound data set is wanted")
+        self.args = (str(folder), list(problems))
         self.problems = list(problems)
 
 
-class WeightsError(ValueError):
-    """A checkpoint that cannot be used: one line with the file, what was found and what is wanted."""
+class WeightsError(BundleError):
+    """A checkpoint that cannot be used."""
+
+    code = "weights"
 
 
-class ConversionError(ValueError):
-    """A checkpoint that cannot be converted without loss: one line that lists the keys."""
+class ConversionError(BundleError):
+    """A checkpoint that cannot be converted without loss; the line lists the keys."""
+
+    code = "conversion"
 
 
-class ExportError(ValueError):
-    """One line with the file or the form, what was found and what is wanted."""
+class ExportError(BundleError):
+    """An exported model or an engine that cannot be made or used here."""
+
+    code = "export"
 
 
-class EngineWarning(UserWarning):
+class TrainingError(BundleError):
+    """A training that cannot start or go on."""
+
+    code = "training"
+
+
+class BundleWarning(UserWarning):
+    """What a user should know although the work goes on; one line."""
+
+
+class GeometryWarning(BundleWarning):
+    """A file that is used although its header contradicts itself a little; one line that names the file."""
+
+
+class EngineWarning(BundleWarning):
     """A model that runs otherwise than it was meant to: in another engine, or converted anew each time."""
 
 
-class TrainingError(RuntimeError):
-    """A training that cannot start or go on; the message is one line that says what to do."""
+def root_cause(error: BaseException) -> BaseException:
+    """Return what a user can act on: the first ``BundleError`` or ``OSError`` among the causes of an error.
+
+    MONAI's ``Compose`` and config parser wrap what goes wrong inside them in a ``RuntimeError``; where no cause is one
+    of these, the first that is not such a wrapper is returned.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, (BundleError, OSError)):
+            return link
+        link = link.__cause__
+    while type(error) is RuntimeError and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def one_line(error: BaseException, subject: str | Path = "") -> str:
+    """Return the message of an error's ``root_cause`` in one line, with its subject in front where it lacks it."""
+    cause = root_cause(error)
+    message = " ".join(str(cause).split()) or type(cause).__name__
+    return message if str(subject) in message else f"{subject}: {message}"
 
 
 def show_errors_in_one_line() -> None:
-    """Let this process print a ``TrainingError``, ``InputError`` or ``OSError`` without its traceback.
+    """Let this process print what a user can mend in one line, without its traceback, as the programs do.
 
-    MONAI wraps what a config raises in an error of its own; the first of these kinds among the causes is shown.
+    For ``monai.bundle run``, whose frame is MONAI's.
     """
     previous = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        link: BaseException | None = error
-        while link is not None and not isinstance(link, TrainingError | InputError | OSError):
-            link = link.__cause__
-        if link is None:
-            previous(kind, error, traceback)
+        if isinstance(root_cause(error), (BundleError, OSError)):
+            print(f"error: {one_line(error)}", file=sys.stderr)
         else:
-            print(f"error: {' '.join(str(link).split())}", file=sys.stderr)
+            previous(kind, error, traceback)
 
     sys.excepthook = show

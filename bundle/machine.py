@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
-PRECISIONS = ("float32", "bfloat16", "auto")
+from bundle.choices import PRECISIONS
+from bundle.errors import OptionError
+
 # Parameters of glibc's mallopt, see malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 LARGEST_INT = 2**31 - 1
@@ -25,7 +27,7 @@ def use_bfloat16(precision: str, device: torch.device | str) -> bool:
         ValueError: for an unknown precision.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"precision: found {precision!r}; one of {', '.join(PRECISIONS)} is wanted.")
+        raise OptionError("precision", f"found {precision!r}", f"one of {', '.join(PRECISIONS)} is wanted")
     if precision != "auto":
         return precision == "bfloat16"
     if torch.device(device).type == "cuda":

@@ -7,22 +7,22 @@ NAME_qc.png. A scan that cannot be used is reported in one line, the others are 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "inference.json"
-# Those of bundle.inference and bundle.precision, which take seconds to import: --help must not.
-ENGINES = ("auto", "torch", "torchscript", "onnxruntime", "openvino")
-PRECISIONS = ("float32", "bfloat16", "auto")
+from bundle.choices import ENGINES, PRECISIONS
+from scripts.command import ROOT, make_parser, print_error, run_program
+
+CONFIG = ROOT / "configs" / "inference.json"
+OVERRIDES = ("device", "checkpoint", "engine", "precision", "mirror_averaging", "assume_affine")
+"""Options that replace the config id of their name when they are given."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.segment", description=__doc__.split("\n\n")[0])
+    parser = make_parser("segment", __doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="NIfTI file, or a folder of them")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
@@ -35,7 +35,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="average with the mirror image: a little better, for twice the network's time",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument("--assume-affine", action="store_true", help="accept files without an orientation")
+    parser.add_argument(
+        "--assume-affine", action="store_true", default=None, help="accept files without an orientation"
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="weights, or an exported model (default: models/model.pt)")
     parser.add_argument(
         "--config",
@@ -46,14 +48,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.config = options.config or [str(CONFIG)]
     return options
-
-
-def one_line(error: BaseException, path: str = "") -> str:
-    """Return the reason that a user can act on, without the ``RuntimeError`` that MONAI puts around it."""
-    while type(error) is RuntimeError and error.__cause__ is not None:
-        error = error.__cause__
-    message = " ".join(str(error).split()) or type(error).__name__
-    return message if str(path) in message else f"{path}: {message}"
 
 
 def expand(inputs: list[str]) -> list[str]:
@@ -70,13 +64,11 @@ def run(options: argparse.Namespace) -> int:
 
     from bundle.inference.segmenter import Segmenter
 
-    overrides = {"output_dir": options.output_dir, "overwrite": options.overwrite}
-    overrides |= {"assume_affine": options.assume_affine, "bundle_root": str(CONFIG.parents[1])}
-    named = ("device", "checkpoint", "engine", "precision", "mirror_averaging")
-    overrides |= {name: value for name in named if (value := getattr(options, name)) is not None}
+    overrides = {name: value for name in OVERRIDES if (value := getattr(options, name)) is not None}
+    overrides |= {"output_dir": options.output_dir, "overwrite": options.overwrite, "bundle_root": str(ROOT)}
     paths = expand(options.inputs)
     segmenter = Segmenter(options.config, **overrides)
-    print(f"engine {segmenter.network.engine}, {segmenter.network.precision}")
+    print(f"engine {segmenter.engine}")
     failed = 0
     with tqdm(paths, unit="scan", disable=None) as bar:
         for path in bar:
@@ -86,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
                 outputs = segmenter.segment(path)
             except Exception as error:  # one bad scan must not stop the others
                 failed += 1
-                tqdm.write(f"error: {one_line(error, path)}", file=sys.stderr)
+                with bar.external_write_mode(sys.stderr):
+                    print_error(error, path)
                 continue
             seconds = time.perf_counter() - started
             tqdm.write(f"{outputs.label_map}  {outputs.volumes.name}  {outputs.picture.name}  {seconds:.1f} s")
@@ -95,26 +88,9 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
-def show_warning(message: Warning | str, *_: object) -> None:
-    """Print a warning in one line."""
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    options = parse_arguments(arguments)
-    from bundle.errors import EngineWarning, GeometryWarning
-
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    for category in (EngineWarning, GeometryWarning):
-        warnings.simplefilter("always", category)
-    warnings.showwarning = show_warning
-    try:
-        return 1 if run(options) else 0
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    return run_program(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

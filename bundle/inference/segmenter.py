@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import SaveImaged
+from torch import nn
 
-from bundle.results.outputs import OutputPaths
+from bundle.engines import EngineNetwork
+from bundle.errors import MissingError, OptionError
+from bundle.io.whole import refuse_existing
+from bundle.labels import DEFAULT_TABLE
+from bundle.results import OutputPaths, SaveOutputsd
+
+OWN_IDS = ("bundle_root", "output_dir", "overwrite")
+"""What a segmenter knows itself, whether or not the config does."""
 
 
 class Segmenter:
     """Runs the transforms, the inferer and the network of an inference config on one scan at a time.
+
+    What the config does with a label map beyond writing it (scores, say) is left out.
 
     Args:
         config_file: inference config, or a list of one and the overlays that go over it.
         overrides: config ids to replace, as ``python -m monai.bundle run`` takes them.
 
     Raises:
+        MissingError: when a config is not there.
+        OptionError: when the config has no such id.
         WeightsError: when the checkpoint cannot be used.
     """
 
@@ -29,38 +44,82 @@ class Segmenter:
     ) -> None:
         files = [config_file] if isinstance(config_file, (str, Path)) else config_file
         names = [str(name) for name in files]
+        _check_overrides(names, overrides)
         workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **overrides)
         self.parser = parser = workflow.parser
         self.device = torch.device(parser.get_parsed_content("device"))
-        self.overwrite = bool(parser.get_parsed_content("overwrite"))
+        self.overwrite = bool(self._optional("overwrite", False))
         self.output_dir = Path(parser.get_parsed_content("output_dir"))
-        self.network = parser.get_parsed_content("network")
+        self.network: nn.Module = parser.get_parsed_content("network")
         self.preprocessing = parser.get_parsed_content("preprocessing")
         self.inferer = parser.get_parsed_content("inferer")
-        self.postprocessing = parser.get_parsed_content("postprocessing")
+        transforms = parser.get_parsed_content("postprocessing").transforms
+        # SaveOutputsd counts as one of MONAI's.
+        self._restoring = list(takewhile(lambda transform: not isinstance(transform, SaveImaged), transforms))
+        self._saving = [transform for transform in transforms if isinstance(transform, SaveOutputsd)] or [
+            SaveOutputsd("pred", self.output_dir, label_table=self.label_table, overwrite=self.overwrite)
+        ]
 
-    def logits(self, data: dict[str, Any]) -> torch.Tensor:
+    @property
+    def label_table(self) -> Path:
+        """Path of the label table; the brain's where the config names none."""
+        return Path(self._optional("label_table", DEFAULT_TABLE))
+
+    @property
+    def engine(self) -> str:
+        """What computes the network, and in which numbers, as a clause."""
+        if isinstance(self.network, EngineNetwork):
+            return f"{self.network.engine}, {self.network.precision}"
+        return "torchscript" if isinstance(self.network, torch.jit.ScriptModule) else "torch"
+
+    def logits(self, data: Mapping[str, Any]) -> torch.Tensor:
         """Return the logits of a preprocessed scan, shape (classes, X, Y, Z)."""
         with torch.inference_mode():
-            return self.inferer(data["image"][None].to(self.device), self.network)[0]
+            logits: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
+            return logits
 
-    def labels(self, data: dict[str, Any], logits: torch.Tensor) -> np.ndarray:
-        """Return the label map of a preprocessed scan from its logits, which stay as they are; nothing is written."""
-        result = {**data, "pred": logits.clone()}
-        for transform in self.postprocessing.transforms[:-1]:
-            result = transform(result)
-        return result["pred"]
+    def labels(self, data: Mapping[str, Any], logits: torch.Tensor) -> np.ndarray:
+        """Return the label map of a preprocessed scan from its logits, which stay as they are; nothing is written.
+
+        Returns:
+            Codes, shape (X, Y, Z) of the scan's file.
+        """
+        return self._restore(data, logits.clone())
 
     def segment(self, path: str | Path) -> OutputPaths:
         """Segment one scan, write its outputs and return their paths.
 
         Raises:
-            InputError: when the scan cannot be used (inside MONAI's ``RuntimeError``).
-            FileExistsError: when an output exists and ``overwrite`` is false.
+            InputError: when the scan cannot be used (inside MONAI's ``RuntimeError``, see ``root_cause``).
+            ExistsError: when an output exists and ``overwrite`` is false.
         """
         paths = OutputPaths.of(path, self.output_dir)
         if not self.overwrite:
-            paths.refuse_existing()
+            refuse_existing(astuple(paths))
         data = self.preprocessing({"image": str(path)})
-        self.postprocessing({**data, "pred": self.logits(data)})
+        label_map = self._restore(data, self.logits(data))
+        for save in self._saving:
+            save({**data, "pred": label_map})
         return paths
+
+    def _restore(self, data: Mapping[str, Any], logits: torch.Tensor) -> np.ndarray:
+        result = {**data, "pred": logits}
+        for transform in self._restoring:
+            result = transform(result)
+        codes = np.asarray(result["pred"].cpu() if isinstance(result["pred"], torch.Tensor) else result["pred"])
+        return codes[0] if codes.ndim == 4 else codes  # MONAI's transforms keep the channel
+
+    def _optional(self, name: str, default: Any) -> Any:
+        return self.parser.get_parsed_content(name) if name in self.parser.config else default
+
+
+def _check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Refuse an id that the config does not have: MONAI would add it, and nothing would follow from it."""
+    for file in files:
+        if not Path(file).is_file():
+            raise MissingError(file, "no such file", "a config is wanted")
+    known = ConfigParser.load_config_files(list(files))
+    for name in overrides:
+        top = name.lstrip("+~").split("#")[0].split("::")[0]
+        if top not in known and top not in OWN_IDS:
+            raise OptionError(name, f"{', '.join(files)} has no id of this name", "another config, or none, is wanted")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import InputError
+from bundle.errors import InputError, MissingError, OptionError
 from bundle.io.names import volume_stem, volume_suffix
 
 Entry = str | Path | Mapping[str, Any]
@@ -20,10 +20,10 @@ def find_volumes(dataset_dir: str | Path) -> list[str]:
     """
     folder = Path(dataset_dir)
     if not folder.is_dir():
-        raise InputError(folder, "no such folder", "a folder of .nii or .nii.gz files is wanted")
+        raise MissingError(folder, "no such folder", "a folder of .nii or .nii.gz files is wanted")
     volumes = sorted(str(path) for path in folder.iterdir() if _is_scan(path))
     if not volumes:
-        raise InputError(folder, "found no scan", "at least one .nii or .nii.gz file is wanted")
+        raise MissingError(folder, "found no scan", "at least one .nii or .nii.gz file is wanted")
     return volumes
 
 
@@ -43,7 +43,7 @@ def datalist_items(datalist: Sequence[Entry] | str | Path | None, dataset_dir: s
     elif isinstance(datalist, (str, Path)):
         datalist = [datalist]
     if not datalist:
-        raise InputError("datalist", "found no entry", "at least one scan is wanted")
+        raise OptionError("datalist", "found no entry", "at least one scan is wanted")
     items = [_item(entry, Path(dataset_dir)) for entry in datalist]
     _check_outputs_differ(items)
     return items
@@ -57,7 +57,7 @@ def _is_scan(path: Path) -> bool:
 def _item(entry: Entry, dataset_dir: Path) -> dict[str, Any]:
     if isinstance(entry, Mapping):
         if "image" not in entry:
-            raise InputError("datalist", f"found an item with the keys {list(entry)}", "an image is wanted")
+            raise OptionError("datalist", f"found an item with the keys {list(entry)}", "an image is wanted")
         return dict(entry)
     in_dataset = dataset_dir / entry
     return {"image": str(in_dataset if not Path(entry).exists() and in_dataset.exists() else entry)}
@@ -68,5 +68,6 @@ def _check_outputs_differ(items: list[dict[str, Any]]) -> None:
     for path in (str(item["image"]) for item in items):
         stem = volume_stem(path)
         if stem in first:
-            raise InputError(path, f"found the name {stem} in {first[stem]} too", "one output for each scan is wanted")
+            found = f"found the name {stem} in {first[stem]} too"
+            raise InputError(path, found, "one output for each scan is wanted", "pairs")
         first[stem] = path

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
 
@@ -24,7 +27,43 @@ MAX_PIXDIM_ERROR = 0.02
 PIXDIM_ROUNDING = 1e-4
 """Relative difference that single precision and printed decimals explain."""
 
+GRID_TOLERANCE = 0.05
+"""Share of the smallest voxel edge by which corners may differ: single precision and quaternions explain less."""
+
 XYZT_UNIT_NAMES = {0: "unknown", 1: "metres", 2: "mm", 3: "micrometres"}
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of a file lie.
+
+    Attributes:
+        path: the file.
+        shape: (X, Y, Z).
+        affine: voxel to world, mm, RAS+, float64 (4, 4).
+        source: what gave the affine: ``"sform"``, ``"qform"`` or ``"assumed"``.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    source: str = "sform"
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Edges of a voxel in mm, (3,)."""
+        return _column_norms(self.affine)
+
+    def difference(self, other: Grid) -> str | None:
+        """Return how another grid differs from this one, as a clause, or ``None`` when it has its shape and corners."""
+        if other.shape != self.shape:
+            return f"found shape {other.shape} against {self.shape} in {self.path}"
+        corners = np.array(list(product(*((0, length - 1) for length in self.shape))))
+        moved = apply_affine(other.affine, corners) - apply_affine(self.affine, corners)
+        distance = float(np.linalg.norm(moved, axis=1).max())
+        if distance > GRID_TOLERANCE * self.spacing.min():
+            return f"found an affine that puts a corner {distance:.3g} mm away from where {self.path} has it"
+        return None
 
 
 def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = False) -> np.ndarray:
@@ -45,7 +84,7 @@ def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = 
     path = Path(path)
     units = int(header["xyzt_units"]) & 7
     if units not in (0, 2):
-        raise InputError(path, f"found units {XYZT_UNIT_NAMES.get(units, units)}", "mm is wanted")
+        raise _refusal(path, f"found units {XYZT_UNIT_NAMES.get(units, units)}", "mm is wanted")
     affine = _stored_affine(header, path, assume_affine)
     _check_affine(affine, path)
     _check_pixdim(header, affine, path)
@@ -67,14 +106,23 @@ def voxel_volume(affine: np.ndarray) -> float:
     return volume
 
 
-def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> np.ndarray:
+def affine_source(header: Nifti1Header) -> str:
+    """Return which field of a header gives its affine: ``"sform"``, ``"qform"``, or ``"assumed"`` for neither."""
     if header["sform_code"] > 0:
+        return "sform"
+    return "qform" if header["qform_code"] > 0 else "assumed"
+
+
+def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> np.ndarray:
+    source = affine_source(header)
+    if source == "sform":
         return header.get_sform()
-    if header["qform_code"] > 0:
+    if source == "qform":
         return _qform(header, path)
     if assume_affine:
         return header.get_base_affine()
-    raise InputError(path, "found neither an sform nor a qform", "a header that says where the volume lies is wanted")
+    wanted = "a header that says where the volume lies is wanted"
+    raise _refusal(path, "found neither an sform nor a qform", wanted)
 
 
 def _qform(header: Nifti1Header, path: Path) -> np.ndarray:
@@ -84,26 +132,32 @@ def _qform(header: Nifti1Header, path: Path) -> np.ndarray:
     try:
         return header.get_qform()
     except (ValueError, HeaderDataError) as error:
-        raise InputError(path, f"found an invalid qform ({error})", "a unit quaternion is wanted") from error
+        raise InputError(
+            path, f"found an invalid qform ({error})", "a unit quaternion is wanted", "geometry"
+        ) from error
 
 
 def _check_affine(affine: np.ndarray, path: Path) -> None:
     if not np.isfinite(affine).all():
-        raise InputError(path, "found NaN or Inf in the affine", "a finite affine is wanted")
+        raise _refusal(path, "found NaN or Inf in the affine", "a finite affine is wanted")
     spacing = _column_norms(affine)
     if (spacing == 0).any():
-        raise InputError(path, "found an axis of zero length in the affine", "an invertible affine is wanted")
-    if (spacing < MIN_SPACING).any() or (spacing > MAX_SPACING).any():
         raise InputError(
-            path, f"found a spacing of {_triple(spacing)} mm", f"{MIN_SPACING:g} to {MAX_SPACING:g} mm is wanted"
+            path, "found an axis of zero length in the affine", "an invertible affine is wanted", "geometry"
         )
+    if (spacing < MIN_SPACING).any() or (spacing > MAX_SPACING).any():
+        wanted = f"{MIN_SPACING:g} to {MAX_SPACING:g} mm is wanted"
+        raise _refusal(path, f"found a spacing of {_triple(spacing)} mm", wanted)
     axes = affine[:3, :3] / spacing
     shear = np.abs(axes.T @ axes - np.eye(3)).max()
     if shear > MAX_SHEAR:
-        raise InputError(path, f"found sheared axes (cosine {shear:.3f})", f"at most {MAX_SHEAR:g} is wanted")
+        raise InputError(
+            path, f"found sheared axes (cosine {shear:.3f})", f"at most {MAX_SHEAR:g} is wanted", "geometry"
+        )
     distance = np.linalg.norm(affine[:3, 3])
     if distance > MAX_ORIGIN:
-        raise InputError(path, f"found an origin {distance:g} mm away", f"at most {MAX_ORIGIN:g} mm is wanted")
+        wanted = f"at most {MAX_ORIGIN:g} mm is wanted"
+        raise _refusal(path, f"found an origin {distance:g} mm away", wanted)
 
 
 def _check_pixdim(header: Nifti1Header, affine: np.ndarray, path: Path) -> None:
@@ -112,9 +166,13 @@ def _check_pixdim(header: Nifti1Header, affine: np.ndarray, path: Path) -> None:
     error = np.abs(pixdim / spacing - 1).max()
     found = f"found pixdim {_triple(pixdim)} against an affine of {_triple(spacing)} mm"
     if not error <= MAX_PIXDIM_ERROR:
-        raise InputError(path, found, f"at most {MAX_PIXDIM_ERROR:.0%} of difference is wanted")
+        raise _refusal(path, found, f"at most {MAX_PIXDIM_ERROR:.0%} of difference is wanted")
     if error > PIXDIM_ROUNDING:
-        warnings.warn(f"{path}: {found}; the affine is used", GeometryWarning, stacklevel=4)
+        warnings.warn(f"{path}: {found}; the affine is used", GeometryWarning, stacklevel=5)
+
+
+def _refusal(path: Path, found: str, wanted: str) -> InputError:
+    return InputError(path, found, wanted, "geometry")
 
 
 def _column_norms(affine: np.ndarray) -> np.ndarray:

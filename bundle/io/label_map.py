@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine, voxel_sizes
-from nibabel.nifti1 import Nifti1Header
-from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from bundle.errors import InputError
-from bundle.io.geometry import choose_affine
-from bundle.io.nifti import open_nifti, parse_header, read_header, stored_dtype, stored_shape, stored_voxels
+from bundle.io.geometry import Grid
+from bundle.io.inspect import Inspection, inspect_stream, inspect_volume
+from bundle.io.nifti import open_nifti, stored_voxels
 
-GRID_TOLERANCE = 0.05
-"""Share of the smallest voxel edge by which corners may differ: single precision and quaternions explain less."""
 CODES_WANTED = "a label map of whole numbers within 32 bits is wanted"
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Where a file's voxels lie: ``shape`` (X, Y, Z) and ``affine``, voxel to world in mm, float64 (4, 4)."""
-
-    path: Path
-    shape: tuple[int, ...]
-    affine: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +34,7 @@ def read_grid(path: str | Path, assume_affine: bool = False) -> Grid:
     Raises:
         InputError: when the file or its geometry cannot be used.
     """
-    return _grid(read_header(path), Path(path), assume_affine)
+    return inspect_volume(path).place(assume_affine)
 
 
 def read_label_map(path: str | Path, assume_affine: bool = False) -> LabelMap:
@@ -63,10 +49,9 @@ def read_label_map(path: str | Path, assume_affine: bool = False) -> LabelMap:
     """
     path = Path(path)
     with open_nifti(path) as stream:
-        header = parse_header(stream, path)
-        grid = _grid(header, path, assume_affine)
-        stored_dtype(header, path)
-        codes = _whole_numbers(stored_voxels(stream, header, path), header, path)
+        info = inspect_stream(stream, path)
+        grid = info.place(assume_affine)
+        codes = _whole_numbers(stored_voxels(stream, info.header, path), info)
     return LabelMap(codes.reshape(grid.shape, order="F"), grid)
 
 
@@ -76,35 +61,21 @@ def check_same_grid(prediction: Grid, reference: Grid) -> None:
     Raises:
         InputError: one line that names both files.
     """
-    wanted = "the reference's grid is wanted"
-    if prediction.shape != reference.shape:
-        found = f"found shape {prediction.shape} against {reference.shape} in {reference.path}"
-        raise InputError(prediction.path, found, wanted)
-    corners = np.array(list(product(*((0, length - 1) for length in reference.shape))))
-    moved = apply_affine(prediction.affine, corners) - apply_affine(reference.affine, corners)
-    distance = float(np.linalg.norm(moved, axis=1).max())
-    if distance > GRID_TOLERANCE * voxel_sizes(reference.affine).min():
-        found = f"found an affine that puts a corner {distance:.3g} mm away from where {reference.path} has it"
-        raise InputError(prediction.path, found, wanted)
+    difference = reference.difference(prediction)
+    if difference is not None:
+        raise InputError(prediction.path, difference, "the reference's grid is wanted", "grid")
 
 
-def _grid(header: Nifti1Header, path: Path, assume_affine: bool) -> Grid:
-    return Grid(path, stored_shape(header, path)[:3], choose_affine(header, path, assume_affine))
-
-
-def _whole_numbers(voxels: np.ndarray, header: Nifti1Header, path: Path) -> np.ndarray:
+def _whole_numbers(voxels: np.ndarray, info: Inspection) -> np.ndarray:
     """Return the scaled voxels in a native integer type of at most 32 bits."""
-    try:
-        slope, inter = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise InputError(path, f"found unusable scaling ({error})", "a finite scl_inter is wanted") from error
-    if slope is not None and (slope, inter) != (1, 0):
+    if info.scaling is not None:
+        slope, inter = info.scaling
         voxels = apply_read_scaling(voxels, np.float64(slope), np.float64(inter))
     if voxels.dtype.kind == "f" and not (np.isfinite(voxels).all() and (voxels == np.rint(voxels)).all()):
-        raise InputError(path, "found fractions, NaN or Inf", CODES_WANTED)
+        raise InputError(info.path, "found fractions, NaN or Inf", CODES_WANTED, "labels")
     if voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2:
         return voxels.astype(voxels.dtype.newbyteorder("="), order="A")
     limits = np.iinfo(np.int32)
     if voxels.min() < limits.min or voxels.max() > limits.max:
-        raise InputError(path, f"found codes from {voxels.min():g} to {voxels.max():g}", CODES_WANTED)
+        raise InputError(info.path, f"found codes from {voxels.min():g} to {voxels.max():g}", CODES_WANTED, "labels")
     return voxels.astype(np.int32, order="A")

@@ -48,7 +48,7 @@ class NiftiReader(ImageReader):
             InputError: when the file cannot be used, or there are several.
         """
         if len(img) != 1:
-            raise InputError(img[0], f"found {len(img)} files for one image", "a single 3D volume is wanted")
+            raise InputError(img[0], f"found {len(img)} files for one image", "a single 3D volume is wanted", "shape")
         volume = read_volume(img[0], self.assume_affine)
         return volume.data, {
             MetaKeys.AFFINE: volume.affine.copy(),

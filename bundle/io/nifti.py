@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
 
-from bundle.errors import InputError
+from bundle.errors import InputError, MissingError
 from bundle.io.names import volume_suffix
 
 HEADER_CLASSES: dict[int, type[Nifti1Header]] = {348: Nifti1Header, 540: Nifti2Header}
@@ -37,21 +37,12 @@ def open_nifti(path: Path) -> Iterator[BinaryIO]:
         with gzip.open(path) if volume_suffix(path) == ".nii.gz" else open(path, "rb") as stream:
             yield cast(BinaryIO, stream)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(path, f"found damaged or truncated gzip data ({error})", COMPLETE_WANTED) from error
+        raise InputError(path, f"found damaged or truncated gzip data ({error})", COMPLETE_WANTED, "damaged") from error
     except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror or error})", "a readable file is wanted") from error
+        reason = f"cannot be read ({error.strerror or error})"
+        raise InputError(path, reason, "a readable file is wanted", "unreadable") from error
     except MemoryError as error:
-        raise InputError(path, "does not fit in memory", "a smaller volume is wanted") from error
-
-
-def read_header(path: str | Path) -> Nifti1Header:
-    """Return the header of a NIfTI-1 or NIfTI-2 file, its fields exactly as stored.
-
-    Raises:
-        InputError: when the file is no NIfTI file.
-    """
-    with open_nifti(Path(path)) as stream:
-        return parse_header(stream, Path(path))
+        raise InputError(path, "does not fit in memory", "a smaller volume is wanted", "memory") from error
 
 
 def parse_header(stream: BinaryIO, path: Path) -> Nifti1Header:
@@ -80,7 +71,7 @@ def stored_shape(header: Nifti1Header, path: Path) -> tuple[int, ...]:
     dim = [int(size) for size in header["dim"]]
     shape = tuple(dim[1 : dim[0] + 1])
     if not 3 <= dim[0] <= 7 or min(shape[:3]) < 2 or any(size != 1 for size in shape[3:]):
-        raise InputError(path, f"found shape {shape}", "a single 3D volume is wanted")
+        raise InputError(path, f"found shape {shape}", "a single 3D volume is wanted", "shape")
     return shape
 
 
@@ -95,7 +86,8 @@ def stored_dtype(header: Nifti1Header, path: Path) -> np.dtype:
     except KeyError:
         dtype = np.dtype("V")
     if dtype.kind not in "iuf":
-        raise InputError(path, f"found voxels of type {header.get_value_label('datatype')}", "real numbers are wanted")
+        found = f"found voxels of type {header.get_value_label('datatype')}"
+        raise InputError(path, found, "real numbers are wanted", "type")
     return dtype
 
 
@@ -108,17 +100,17 @@ def stored_voxels(stream: BinaryIO, header: Nifti1Header, path: Path) -> np.ndar
     shape, dtype = stored_shape(header, path), stored_dtype(header, path)
     vox_offset = float(header["vox_offset"])
     if not 0 <= vox_offset < 2**31:
-        raise InputError(path, f"found voxels at byte {vox_offset:g}", COMPLETE_WANTED)
+        raise InputError(path, f"found voxels at byte {vox_offset:g}", COMPLETE_WANTED, "damaged")
     offset = max(int(vox_offset), header.single_vox_offset)
     size = prod(shape) * dtype.itemsize
 
     at_most = path.stat().st_size * (MAX_DEFLATE_RATIO if volume_suffix(path) == ".nii.gz" else 1) - offset
     if at_most < size:
-        raise InputError(path, f"found at most {max(at_most, 0)} of {size} voxel bytes", COMPLETE_WANTED)
+        raise InputError(path, f"found at most {max(at_most, 0)} of {size} voxel bytes", COMPLETE_WANTED, "damaged")
     stream.seek(offset)
     voxels = stream.read(size)
     if len(voxels) < size:
-        raise InputError(path, f"found {len(voxels)} of {size} voxel bytes", COMPLETE_WANTED)
+        raise InputError(path, f"found {len(voxels)} of {size} voxel bytes", COMPLETE_WANTED, "damaged")
     while stream.read(1 << 20):  # gzip compares its checksum at the end of the stream only
         pass
     return np.frombuffer(voxels, dtype).reshape(shape, order="F")
@@ -128,8 +120,8 @@ def _check_file(path: Path) -> None:
     if volume_suffix(path) is None:
         raise InputError(path, f"found the extension {path.suffix or '(none)'}", NIFTI_WANTED)
     if not path.exists():
-        raise InputError(path, "no such file", "an existing file is wanted")
+        raise MissingError(path, "no such file", "an existing file is wanted")
     if not path.is_file():
         raise InputError(path, "found a folder" if path.is_dir() else "found no regular file", NIFTI_WANTED)
     if path.stat().st_size == 0:
-        raise InputError(path, "found an empty file", COMPLETE_WANTED)
+        raise InputError(path, "found an empty file", COMPLETE_WANTED, "damaged")

@@ -1,4 +1,4 @@
-"""Read a scan, or say in one line why it cannot be used."""
+"""Read the voxels of a volume, or say in one line why they cannot be used."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
-from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from bundle.errors import InputError
-from bundle.io.geometry import choose_affine
-from bundle.io.nifti import open_nifti, parse_header, stored_dtype, stored_shape, stored_voxels
+from bundle.io.inspect import Inspection, inspect_stream
+from bundle.io.nifti import open_nifti, stored_voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +32,14 @@ class Volume:
     header: Nifti1Header
 
 
+@dataclass(frozen=True, eq=False)
+class Voxels:
+    """Scaled voxels (X, Y, Z), integers where the file holds such without scaling, and what the header says."""
+
+    data: np.ndarray
+    info: Inspection
+
+
 def read_volume(path: str | Path, assume_affine: bool = False) -> Volume:
     """Read one 3D scan from a .nii or .nii.gz file (NIfTI-1 or NIfTI-2).
 
@@ -45,57 +52,40 @@ def read_volume(path: str | Path, assume_affine: bool = False) -> Volume:
     """
     path = Path(path)
     with open_nifti(path) as stream:
-        header = parse_header(stream, path)
-        shape = stored_shape(header, path)
-        stored_dtype(header, path)
-        affine = choose_affine(header, path, assume_affine)
-        data = _scale(stored_voxels(stream, header, path), header, path).reshape(shape[:3], order="F")
+        info = inspect_stream(stream, path)
+        grid = info.place(assume_affine)
+        data = _intensities(stored_voxels(stream, info.header, path), info).reshape(grid.shape, order="F")
     _check_intensities(data, path)
-    return Volume(path, data, affine, header)
-
-
-@dataclass(frozen=True, eq=False)
-class Voxels:
-    """Scaled voxels (X, Y, Z) of a 3D file, with its header; of an integer file without scaling, integers."""
-
-    data: np.ndarray
-    header: Nifti1Header
+    return Volume(path, data, grid.affine, info.header)
 
 
 def read_voxels(path: str | Path) -> Voxels:
-    """Read a 3D file, whatever its affine.
+    """Read a 3D file before its geometry and its values are judged: a check must say all that is wrong.
 
     Raises:
         InputError: when the file is missing, truncated, no NIfTI file, not 3D or not of real numbers.
     """
     path = Path(path)
     with open_nifti(path) as stream:
-        header = parse_header(stream, path)
-        stored_dtype(header, path)
-        stored = stored_voxels(stream, header, path)
-    try:
-        slope, inter = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise InputError(path, f"found unusable scaling ({error})", "a finite scl_inter is wanted") from error
-    if slope is not None and (slope, inter) != (1, 0):
-        stored = stored * np.float64(slope) + np.float64(inter)
-    return Voxels(stored.reshape(stored.shape[:3], order="F"), header)
+        info = inspect_stream(stream, path)
+        data = stored_voxels(stream, info.header, path)
+        if info.scaling is not None:
+            slope, inter = info.scaling
+            data = data * np.float64(slope) + np.float64(inter)
+    return Voxels(data.reshape(info.shape[:3], order="F"), info)
 
 
-def digest(data: np.ndarray) -> str:
+def voxel_digest(data: np.ndarray) -> str:
     """Return a hash of shape and values: two files with one digest hold the same picture, whatever their type."""
     values = np.asarray(data, dtype=np.float32)
     return hashlib.blake2b(repr(values.shape).encode() + values.tobytes("F"), digest_size=16).hexdigest()
 
 
-def _scale(voxels: np.ndarray, header: Nifti1Header, path: Path) -> np.ndarray:
+def _intensities(voxels: np.ndarray, info: Inspection) -> np.ndarray:
     """Return ``slope * voxels + inter`` as float32; NumPy computes it in float64 for integers of 32 bits or more."""
-    try:
-        slope, inter = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise InputError(path, f"found unusable scaling ({error})", "a finite scl_inter is wanted") from error
     with np.errstate(over="ignore", invalid="ignore"):
-        if slope is not None:
+        if info.scaling is not None:
+            slope, inter = info.scaling
             voxels = apply_read_scaling(voxels, np.float32(slope), np.float32(inter))
         return np.array(voxels, dtype=np.float32, order="F")
 
@@ -103,6 +93,8 @@ def _scale(voxels: np.ndarray, header: Nifti1Header, path: Path) -> np.ndarray:
 def _check_intensities(data: np.ndarray, path: Path) -> None:
     unusable = data.size - int(np.count_nonzero(np.isfinite(data)))
     if unusable:
-        raise InputError(path, f"found {unusable} voxels that are NaN or Inf", "finite intensities are wanted")
+        found = f"found {unusable} voxels that are NaN or Inf"
+        raise InputError(path, found, "finite intensities are wanted", "intensities")
     if data.min() == data.max():
-        raise InputError(path, f"found the value {data.flat[0]:g} in every voxel", "an image with contrast is wanted")
+        found = f"found the value {data.flat[0]:g} in every voxel"
+        raise InputError(path, found, "an image with contrast is wanted", "intensities")

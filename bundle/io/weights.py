@@ -18,14 +18,14 @@ def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
         WeightsError: when the file is missing or no state dict.
     """
     if not Path(checkpoint).is_file():
-        raise WeightsError(f"{checkpoint}: not found; a checkpoint is wanted.")
+        raise WeightsError(checkpoint, "not found", "a checkpoint is wanted", "missing")
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{checkpoint}: cannot be read as a state dict ({reason}).") from error
+        raise WeightsError(checkpoint, f"cannot be read as a state dict ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{checkpoint}: holds no state dict; a mapping of names to tensors is wanted.")
+        raise WeightsError(checkpoint, "holds no state dict", "a mapping of names to tensors is wanted")
     return state
 
 
@@ -43,7 +43,6 @@ def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(
-            f"{checkpoint}: belongs to another network ({' '.join(str(error).split())[:300]})."
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(checkpoint, f"belongs to another network ({reason})") from error
     return network.eval()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
+from bundle.errors import OptionError
+from bundle.io.inspect import inspect_volume
 from bundle.io.names import SUFFIXES, volume_suffix
-from bundle.io.nifti import open_nifti, parse_header, read_header, stored_shape, stored_voxels
+from bundle.io.nifti import open_nifti, parse_header, stored_voxels
+from bundle.io.whole import refuse_existing, whole_file
 
 GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "sform_code", "qform_code"),
@@ -26,8 +27,8 @@ def write_label_map(labels: np.ndarray, source: str | Path, path: str | Path, ov
     """Write labels as int16 NIfTI with exactly the shape, affines, codes, units and pixdim of ``source``.
 
     The geometry fields are the source's bytes, in its NIfTI version and byte order; names, descriptions and extensions
-    of the source, which may identify a patient, are left out. The file is written beside its place, read back,
-    compared and then moved there, so that no half-written file is ever seen. Equal labels give equal bytes.
+    of the source, which may identify a patient, are left out. The file is written, read back and
+    compared before it gets its name, so that no half-written file is ever seen. Equal labels give equal bytes.
 
     Args:
         labels: whole numbers within int16, (X, Y, Z) or the source's shape.
@@ -38,23 +39,19 @@ def write_label_map(labels: np.ndarray, source: str | Path, path: str | Path, ov
     Raises:
         InputError: when ``source`` is no 3D NIfTI file.
         ValueError: when the labels have another shape or do not fit int16, or ``path`` is no NIfTI name or the scan.
-        FileExistsError: when ``path`` exists and ``overwrite`` is False.
+        ExistsError: when ``path`` exists and ``overwrite`` is False.
         OSError: when the file cannot be written, or does not read back as written.
     """
     source, path = Path(source), Path(path)
-    scan = read_header(source)
-    voxels = _label_voxels(labels, stored_shape(scan, source), source).astype(f"{scan.endianness}i2")
+    info = inspect_volume(source)
+    scan = info.header
+    voxels = _label_voxels(labels, info.shape, source).astype(f"{scan.endianness}i2")
     _check_target(path, source, overwrite)
     header = _label_header(scan)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid4().hex}{volume_suffix(path)}")
-    try:
-        _write(partial, header.binaryblock + bytes(4) + voxels.tobytes("F"))
-        _verify(partial, path, scan, voxels)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, overwrite) as unfinished:
+        _write(unfinished, header.binaryblock + bytes(4) + voxels.tobytes("F"))
+        _verify(unfinished, path, scan, voxels)
     return path
 
 
@@ -75,13 +72,11 @@ def _label_voxels(labels: np.ndarray, shape: tuple[int, ...], source: Path) -> n
 
 def _check_target(path: Path, source: Path, overwrite: bool) -> None:
     if volume_suffix(path) is None:
-        raise ValueError(f"{path}: found another extension; {' or '.join(SUFFIXES)} is wanted")
-    if not path.exists():
-        return
-    if path.samefile(source):
-        raise ValueError(f"{path}: is the scan itself; another name is wanted")
+        raise OptionError(path, "found another extension", f"{' or '.join(SUFFIXES)} is wanted")
+    if path.exists() and path.samefile(source):
+        raise OptionError(path, "is the scan itself", "another name is wanted")
     if not overwrite:
-        raise FileExistsError(f"{path}: exists already; a new name or overwrite=True is wanted")
+        refuse_existing([path])
 
 
 def _label_header(scan: Nifti1Header) -> Nifti1Header:
@@ -104,8 +99,6 @@ def _write(path: Path, content: bytes) -> None:
                 stream.write(content)
         else:
             file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _verify(partial: Path, path: Path, scan: Nifti1Header, voxels: np.ndarray) -> None:

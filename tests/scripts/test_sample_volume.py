@@ -46,7 +46,7 @@ def test_existing_file_is_refused_and_kept(sample: Path, capsys: pytest.CaptureF
     assert main([str(sample)]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines() == [f"error: {sample} exists; --overwrite replaces it"]
+    assert captured.err.splitlines() == [f"error: {sample}: exists already; a free name, or overwrite, is wanted"]
     assert sample.read_bytes() == before
 
 
@@ -64,7 +64,7 @@ def test_overwrite_writes_the_same_bytes_and_leaves_nothing_beside_them(
 @pytest.mark.parametrize("name", ["scan.mgz", "scan", "scan.nii.gz.txt"])
 def test_names_other_than_nifti_are_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / name)]) == 1
-    assert capsys.readouterr().err == f"error: {tmp_path / name}: the name must end in .nii or .nii.gz\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / name}: found another extension; .nii or .nii.gz is wanted\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle.errors import InputError
+from bundle.errors import InputError, OptionError
 from bundle.io import datalist_items, find_volumes
 
 
@@ -70,14 +70,14 @@ def test_items_pass_through(tmp_path):
     assert datalist_items(items, tmp_path) == items
 
 
-def test_item_without_an_image_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"^datalist: found an item with the keys \['label'\]; an image is wanted$"):
+def test_item_without_an_image_is_refused(tmp_path):
+    with pytest.raises(OptionError, match=r"^datalist: found an item with the keys \['label'\]; an image is wanted$"):
         datalist_items([{"label": "a.nii.gz"}], tmp_path)
 
 
-def test_empty_datalist_is_an_input_error(tmp_path):
+def test_empty_datalist_is_refused(tmp_path):
     touch(tmp_path, "a.nii.gz")
-    with pytest.raises(InputError, match=r"^datalist: found no entry; .* wanted$"):
+    with pytest.raises(OptionError, match=r"^datalist: found no entry; .* wanted$"):
         datalist_items([], tmp_path)
 
 

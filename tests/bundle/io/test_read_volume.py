@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import pickle
 from pathlib import Path
 
 import nibabel as nib
@@ -256,11 +255,3 @@ def test_bad_file_is_refused_in_one_line_that_names_it(tmp_path, name, make, rea
     assert "; " in message
     assert message.endswith(" wanted")
     assert "\n" not in message
-
-
-def test_input_error_is_one_line_and_survives_pickling():
-    error = InputError("a.nii", "found\nlines", "one is wanted")
-    assert str(error) == "a.nii: found lines; one is wanted"
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
-    assert isinstance(error, ValueError)
-    assert error.path == Path("a.nii")

@@ -1,0 +1,7 @@
+"""What programs and configs may choose from. Nothing is imported here, so that ``--help`` is there at once."""
+
+ENGINES = ("auto", "torch", "torchscript", "onnxruntime", "openvino")
+PRECISIONS = ("float32", "bfloat16", "auto")
+FORMS = ("torchscript", "openvino", "program", "onnx", "aotinductor")
+FAMILIES = ("bundle", "monai", "generative", "timm")
+LAYOUTS = ("combined", "separate")
