@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +19,8 @@ from scripts.sample_volume import write_sample_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+COARSE = [3.0, 3.0, 3.0]
+"""mm; enough to tell structures and sides, and fast."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,8 +64,37 @@ def small_scan(sample, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def coarse_config(tmp_path_factory) -> Path:
+    """The inference config at 3 mm in float32, which every processor computes alike, for programs that take a file."""
+    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": COARSE, "precision": "float32"}
+    path = tmp_path_factory.mktemp("config") / "coarse.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_main():
+    """Call a program's ``main`` from the bundle's root, within this process, and return what it would have printed."""
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(argument) for argument in arguments]
+        out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
+        os.chdir(ROOT)
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = importlib.import_module(name).main(command)
+        except SystemExit as end:  # argparse
+            code = end.code
+        finally:
+            os.chdir(before)
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def run_module():
-    """Run ``python -m ...`` from the bundle's root and return the finished process."""
+    """Run ``python -m ...`` from the bundle's root in a process of its own, which takes seconds to start."""
 
     def run(*arguments: object, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", *map(str, arguments)]

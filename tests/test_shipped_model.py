@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ckpt_export
 
 from benchmarks.anatomy import score_mni152, score_scans
 from benchmarks.flags import compare_forms
@@ -55,7 +55,8 @@ def test_weights_are_a_plain_state_dict_that_loads_strictly(files):
 
 @pytest.mark.slow
 def test_flags_leave_logits_and_labels_alone(sample):
-    forms = compare_forms(Segmenter(**EAGER), sample, MODEL)
+    # Coarser than it ships, where eager attention has a sixteenth of the scores; benchmarks.flags does the rest.
+    forms = compare_forms(Segmenter(**EAGER, pixdim=[2.0, 2.0, 2.0]), sample, MODEL)
     assert len({(form.use_combined_linear, form.use_flash_attention) for form in forms}) == 4
     for form in forms:
         assert form.logit_difference < 1e-4
@@ -63,13 +64,9 @@ def test_flags_leave_logits_and_labels_alone(sample):
 
 
 @pytest.mark.slow
-def test_torchscript_export_gives_the_eager_logits(prepared, run_module, tmp_path):
+def test_torchscript_export_gives_the_eager_logits(prepared, tmp_path):
     archive = tmp_path / "model.ts"
-    done = run_module(
-        "monai.bundle", "ckpt_export", "--config_file", "configs/inference.json", "--ckpt_file", MODEL,
-        "--filepath", archive,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    ckpt_export(config_file="configs/inference.json", ckpt_file=str(MODEL), filepath=str(archive))
     segmenter, data = prepared
     loaded = torch.jit.load(str(archive))
     image = data["image"].as_tensor()[None]
@@ -81,14 +78,14 @@ def test_torchscript_export_gives_the_eager_logits(prepared, run_module, tmp_pat
 
 @pytest.mark.slow
 def test_grey_and_white_matter_of_the_mni152(tmp_path):
-    scores = score_mni152(Segmenter(output_dir=str(tmp_path)), tmp_path)
+    scores = score_mni152(Segmenter(output_dir=str(tmp_path), precision="float32"), tmp_path)
     assert scores["grey"] >= 0.80
     assert scores["white"] >= 0.85
 
 
 @pytest.mark.slow
 def test_structures_of_real_scans(validation_dir, tmp_path):
-    scores = score_scans(Segmenter(output_dir=str(tmp_path)), str(validation_dir))
+    scores = score_scans(Segmenter(output_dir=str(tmp_path), precision="float32"), str(validation_dir))
     assert len(scores) == 31
     means = {name: np.mean([*row.values()]) for name, row in scores.items()}
     assert np.mean([*means.values()]) >= 0.79
@@ -96,14 +93,14 @@ def test_structures_of_real_scans(validation_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_hippocampus_model_segments_crops_of_its_set(run_module, tmp_path):
+def test_hippocampus_model_segments_crops_of_its_set(run_main, tmp_path):
     """These cases were in its training; the scores of unseen ones are in docs/own_data.md."""
     folder = SHARED_DATA / "hippocampus"
     if not folder.is_dir():
         pytest.skip("the hippocampus set is not here; docs/own_data.md says where it comes from")
     images = sorted((folder / "imagesTr").glob("*.nii.gz"))[:3]
     configs = [part for name in ("inference", "hippocampus") for part in ("--config", f"configs/{name}.json")]
-    done = run_module("scripts.segment", *images, *configs, "--output-dir", tmp_path)
+    done = run_main("scripts.segment", *images, *configs, "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     for image in images:
         name = image.name.removesuffix(".nii.gz")

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from pydoc import locate
 
 import nibabel as nib
 import numpy as np
 import pytest
-from monai.bundle import create_workflow, verify_metadata, verify_net_in_out
+import torch
+from monai.bundle import create_workflow, run, verify_metadata, verify_net_in_out
 from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
 from scipy.ndimage import label
 
+from bundle.errors import OptionError, one_line
 from bundle.inference.segmenter import Segmenter
 from bundle.labels import mirrored_channels, read_labels
-from tests.conftest import ROOT, SHARED_DATA
+from tests.conftest import COARSE, ROOT, SHARED_DATA
 from tests.geometries import make_geometries
 
 ID = BundlePropertyConfig.ID
 CODES = {label.code for label in read_labels()}
 INNER_CODES = (2, 41, 10, 49, 12, 51)  # the turned field of view of the oblique scan cuts stem and cerebellum
 GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z", "pixdim", "qoffset_x")
-COARSE = [3.0, 3.0, 3.0]  # mm; enough to tell structures and sides, and fast
+FLOAT32 = {"precision": "float32"}  # which every processor computes alike
+FINER = {"pixdim": [2.0, 2.0, 2.0], **FLOAT32}  # coarser, and structures move by more than their bar
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="this processor does not compute in bfloat16"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +78,7 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
     second = tmp_path / "b.nii"
     nib.load(small_scan).to_filename(second)
     arguments = ["--datalist", [str(small_scan), str(second)], "--output_dir", tmp_path / "out", "--pixdim", COARSE]
+    arguments += ["--precision", "float32"]
     done = run_module("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
     assert done.returncode == 0, done.stderr
     for scan, stem in ((small_scan, "small"), (second, "b")):
@@ -79,22 +87,21 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
             f"{stem}_qc.png", f"{stem}_seg.nii.gz", f"{stem}_volumes.tsv",
         ]  # fmt: skip
         assert_belongs_to(folder / f"{stem}_seg.nii.gz", scan)
-    again = run_module("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
-    assert again.returncode != 0
-    assert "small_seg.nii.gz: exists already" in again.stderr
+    with pytest.raises(RuntimeError) as caught:
+        run(config_file="configs/inference.json", datalist=[str(small_scan)], output_dir=str(tmp_path / "out"))
+    assert "small_seg.nii.gz: exists already" in one_line(caught.value)
 
 
-def test_dataset_dir_alone_with_overridden_inferer_and_dataloader(run_module, small_scan, tmp_path):
+def test_dataset_dir_alone_with_overridden_inferer_and_dataloader(small_scan, tmp_path):
     (tmp_path / "in").mkdir()
     shutil.copy(small_scan, tmp_path / "in" / "c.nii.gz")
     (tmp_path / "in" / "notes.txt").write_text("no scan")
-    done = run_module(
-        "monai.bundle", "run", "--config_file", "configs/inference.json", "--dataset_dir", tmp_path / "in",
-        "--output_dir", tmp_path / "out", "--pixdim", COARSE, "--device", "$torch.device('cpu')",
-        "--inferer", {"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48], "overlap": 0.5},
-        "--dataloader#num_workers", 1,
+    run(
+        config_file="configs/inference.json", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / "out"),
+        pixdim=COARSE, device="$torch.device('cpu')", **FLOAT32,
+        inferer={"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48], "overlap": 0.5},
+        **{"dataloader#num_workers": 1},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
     assert_belongs_to(tmp_path / "out" / "c" / "c_seg.nii.gz", small_scan)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c"]
 
@@ -108,7 +115,7 @@ def geometries(small_scan, tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore::bundle.io.GeometryWarning")
 def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
-    segmenter = Segmenter(output_dir=str(tmp_path))
+    segmenter = Segmenter(output_dir=str(tmp_path), **FINER)
     assert len(geometries) == 6
     centres = {}
     for name, scan in geometries.items():
@@ -127,30 +134,50 @@ def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
 
 
 def test_same_scan_gives_the_same_bytes(small_scan, tmp_path):
-    outputs = [Segmenter(output_dir=str(tmp_path / run), pixdim=COARSE).segment(small_scan) for run in "ab"]
+    outputs = [Segmenter(output_dir=str(tmp_path / name), pixdim=COARSE).segment(small_scan) for name in "ab"]
     for first, second in zip(*(vars(paths).values() for paths in outputs), strict=True):
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_mirror_averaging_gives_a_mirrored_scan_the_mirrored_labels(run_module, small_scan, tmp_path):
+@pytest.fixture(scope="module")
+def mirrored_scan(small_scan, tmp_path_factory):
     scan = nib.load(small_scan)
     mirrored = nib.Nifti1Image(np.flip(scan.get_fdata(dtype=np.float32), 0), scan.affine)
     mirrored.header.set_xyzt_units("mm", "sec")
-    mirrored.to_filename(tmp_path / "mirrored.nii.gz")
-    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": COARSE}
-    (tmp_path / "coarse.json").write_text(json.dumps(config))
-    done = run_module(
-        "scripts.segment", small_scan, tmp_path / "mirrored.nii.gz", "--config", tmp_path / "coarse.json",
-        "--output-dir", tmp_path / "out", "--mirror-averaging",
+    path = tmp_path_factory.mktemp("mirrored") / "mirrored.nii.gz"
+    mirrored.to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("precision", "bar"), [("float32", 0.9999), pytest.param("bfloat16", 0.999, marks=needs_bfloat16)]
+)
+def test_mirror_averaging_gives_a_mirrored_scan_the_mirrored_labels(
+    run_main, small_scan, mirrored_scan, coarse_config, tmp_path, precision, bar
+):
+    done = run_main(
+        "scripts.segment", small_scan, mirrored_scan, "--config", coarse_config, "--output-dir", tmp_path,
+        "--mirror-averaging", "--precision", precision, "--device", "cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert precision in done.stdout.splitlines()[0]
     found, other = (
-        np.asarray(nib.load(tmp_path / "out" / name / f"{name}_seg.nii.gz").dataobj) for name in ("small", "mirrored")
+        np.asarray(nib.load(tmp_path / name / f"{name}_seg.nii.gz").dataobj) for name in ("small", "mirrored")
     )
     table = read_labels()
     opposite = np.zeros(256, dtype=int)
     opposite[[row.code for row in table]] = [table[channel].code for channel in mirrored_channels(table)]
-    assert (np.flip(other, 0) == opposite[found]).mean() > 0.9999
+    assert (np.flip(other, 0) == opposite[found]).mean() > bar
+
+
+@needs_bfloat16
+def test_bfloat16_finds_what_float32_finds(small_scan, tmp_path):
+    found = []
+    for precision in ("bfloat16", "float32"):
+        segmenter = Segmenter(output_dir=str(tmp_path / precision), device="cpu", pixdim=COARSE, precision=precision)
+        found.append(np.asarray(nib.load(segmenter.segment(small_scan).label_map).dataobj))
+    brain = (found[0] > 0) | (found[1] > 0)
+    assert (found[0] == found[1])[brain].mean() > 0.98
 
 
 def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan, tmp_path):
@@ -159,7 +186,7 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
         labels = np.asarray(nib.load(segmenter.segment(small_scan).label_map).dataobj)
         return {code: label(labels == code, np.ones((3, 3, 3)))[1] for code in CODES - {0, 5, 24, 44}}
 
-    overrides = {"pixdim": COARSE, "device": "cpu"}
+    overrides = {"pixdim": COARSE, "device": "cpu", **FLOAT32}
     kept, all_pieces = pieces(**overrides), pieces(**overrides, largest_component=[])
     assert max(kept.values()) == 1
     assert sum(all_pieces.values()) > sum(kept.values())
@@ -167,6 +194,45 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
 
 def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch):
     monkeypatch.setattr("bundle.results.outputs.draw_qc", lambda *_, **__: 1 / 0)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ZeroDivisionError):
         Segmenter(output_dir=str(tmp_path), pixdim=COARSE).segment(small_scan)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_of_an_evaluation_config_write_nothing(small_scan, tmp_path):
+    configs = ["configs/inference.json", "configs/evaluate.json"]
+    segmenter = Segmenter(configs, output_dir=str(tmp_path / "out"), pixdim=COARSE, **FLOAT32)
+    data = segmenter.preprocessing({"image": str(small_scan)})
+    logits = segmenter.logits(data)
+    before = logits.clone()
+    label_map = segmenter.labels(data, logits)
+    assert list(tmp_path.iterdir()) == []
+    assert torch.equal(logits, before)
+    written = segmenter.segment(small_scan).label_map
+    np.testing.assert_array_equal(label_map, np.asarray(nib.load(written).dataobj))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["small"]
+
+
+def test_option_that_the_config_does_not_have_is_refused(tmp_path):
+    with pytest.raises(OptionError, match=r"^pixdims: configs/inference.json has no id of this name"):
+        Segmenter(output_dir=str(tmp_path), pixdims=COARSE)
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("bundle.outputs.SaveOutputsd", "bundle.results.SaveOutputsd"),
+        ("bundle.report.draw_qc", "bundle.results.draw_qc"),
+        ("bundle.memory.keep_freed_memory", "bundle.machine.keep_freed_memory"),
+        ("bundle.precision.use_bfloat16", "bundle.machine.use_bfloat16"),
+        ("bundle.segmenter.Segmenter", "bundle.inference.segmenter.Segmenter"),
+        ("bundle.training.SyntheticBrainDataset", "bundle.synthesis.SyntheticBrainDataset"),
+        ("bundle.training.find_pairs", "bundle.datasets.find_pairs"),
+        ("bundle.inference.load_network", "bundle.engines.load_network"),
+        ("bundle.export.write_torchscript", "bundle.forms.write_torchscript"),
+        ("bundle.evaluation.read_label_map", "bundle.io.read_label_map"),
+    ],
+)
+def test_target_of_an_older_config_is_found(target, name):
+    assert locate(target) is not None
+    assert locate(target) is locate(name)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+
+from bundle.io import load_weights
+from networks import TransformerUNet
+from tests.conftest import COARSE, ROOT
 
 
 def _missing(path, _):
@@ -56,15 +67,15 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def batch(run_module, small_scan, tmp_path_factory):
-    """One run over all bad files, with a good one in their midst."""
+def batch(run_module, small_scan, coarse_config, tmp_path_factory):
+    """One run over all bad files, with a good one in their midst, in a process of its own."""
     folder = tmp_path_factory.mktemp("batch")
     paths = []
     for name, (spoil, _) in BAD.items():
         paths.append(folder / f"{name}.nii.gz")
         spoil(paths[-1], small_scan)
     paths.insert(4, small_scan)
-    return folder, run_module("scripts.segment", *paths, "--output-dir", folder / "out")
+    return folder, run_module("scripts.segment", *paths, "--config", coarse_config, "--output-dir", folder / "out")
 
 
 def test_one_bad_scan_does_not_stop_the_others(batch):
@@ -85,7 +96,7 @@ def test_bad_scan_is_one_line_with_its_name_and_the_reason(batch, name):
     assert "Traceback" not in done.stderr
 
 
-def test_volumes_table_agrees_with_the_label_map(batch, small_scan):
+def test_volumes_table_agrees_with_the_label_map(batch):
     folder, _ = batch
     labels = np.asarray(nib.load(folder / "out/small/small_seg.nii.gz").dataobj)
     header, *rows = (folder / "out/small/small_volumes.tsv").read_text().splitlines()
@@ -97,17 +108,16 @@ def test_volumes_table_agrees_with_the_label_map(batch, small_scan):
         assert float(volume) == pytest.approx(27 * int(voxels), rel=1e-5)
 
 
-def test_existing_output_is_kept_unless_overwriting(batch, run_module, small_scan):
+def test_existing_output_is_kept_unless_overwriting(batch, run_main, small_scan, coarse_config):
     folder, _ = batch
     table = folder / "out/small/small_volumes.tsv"
     table.write_text("mine")
-    refused = run_module("scripts.segment", small_scan, "--output-dir", folder / "out")
+    again = (small_scan, "--config", coarse_config, "--output-dir", folder / "out")
+    refused = run_main("scripts.segment", *again)
     assert refused.returncode == 1
     assert "exists already" in refused.stderr
     assert table.read_text() == "mine"
-    replaced = run_module(
-        "scripts.segment", small_scan, "--output-dir", folder / "out", "--overwrite", "--device", "cpu"
-    )
+    replaced = run_main("scripts.segment", *again, "--overwrite", "--device", "cpu")
     assert replaced.returncode == 0, replaced.stderr
     assert table.read_text().startswith("code\t")
 
@@ -117,11 +127,12 @@ def test_existing_output_is_kept_unless_overwriting(batch, run_module, small_sca
     [
         (["--checkpoint", "none.pt"], "none.pt: not found"),
         (["--device", "warp:0"], "warp"),
-        (["--config", "none.json"], "none.json"),
+        (["--config", "none.json"], "none.json: no such file"),
+        (["--config", "configs/deploy.json", "--mirror-averaging"], "mirror_averaging: configs/deploy.json has no id"),
     ],
 )
-def test_wrong_option_is_one_line(run_module, small_scan, tmp_path, arguments, message):
-    done = run_module("scripts.segment", small_scan, "--output-dir", tmp_path / "out", *arguments)
+def test_wrong_option_is_one_line(run_main, small_scan, tmp_path, arguments, message):
+    done = run_main("scripts.segment", small_scan, "--output-dir", tmp_path / "out", *arguments)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line]
     assert len(errors) == 1
@@ -130,21 +141,122 @@ def test_wrong_option_is_one_line(run_module, small_scan, tmp_path, arguments, m
     assert not (tmp_path / "out").exists()
 
 
-def test_two_scans_of_one_name_are_refused(run_module, small_scan, tmp_path):
-    done = run_module("scripts.segment", small_scan, tmp_path / small_scan.name, "--output-dir", tmp_path / "out")
+def test_two_scans_of_one_name_are_refused(run_main, small_scan, tmp_path):
+    done = run_main("scripts.segment", small_scan, tmp_path / small_scan.name, "--output-dir", tmp_path / "out")
     assert done.returncode == 1
     assert "one output for each scan is wanted" in done.stderr
 
 
-def test_slightly_stale_pixdim_is_a_warning(run_module, small_scan, tmp_path):
+def test_slightly_stale_pixdim_is_a_warning(run_main, small_scan, coarse_config, tmp_path):
     scan = nib.load(small_scan)
     scan.header["pixdim"][1] *= 1.005
     stale = tmp_path / "stale.nii"
     raw = bytearray(nib.Nifti1Image(scan.get_fdata(dtype=np.float32), scan.affine).to_bytes())
     raw[76:92] = scan.header["pixdim"][:4].tobytes()
     stale.write_bytes(raw)
-    done = run_module("scripts.segment", stale, "--output-dir", tmp_path / "out")
+    done = run_main("scripts.segment", stale, "--config", coarse_config, "--output-dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
     assert "stale.nii: found pixdim" in warnings[0]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """The TorchScript form of the shipped weights."""
+    path = tmp_path_factory.mktemp("archive") / "model.ts"
+    torch.jit.save(torch.jit.script(load_weights(TransformerUNet(), ROOT / "models/model.pt")), str(path))
+    return path
+
+
+def test_deploy_config_segments_with_an_exported_archive(run_main, archive, small_scan, coarse_config, tmp_path):
+    deploy = json.loads((ROOT / "configs/deploy.json").read_text()) | {"pixdim": COARSE}
+    (tmp_path / "deploy.json").write_text(json.dumps(deploy))
+    own = run_main(
+        "scripts.segment", small_scan, "--config", coarse_config, "--output-dir", tmp_path / "own", "--device", "cpu"
+    )
+    done = run_main(
+        "scripts.segment", small_scan, "--config", tmp_path / "deploy.json", "--checkpoint", archive,
+        "--output-dir", tmp_path / "out", "--device", "cpu",
+    )  # fmt: skip
+    assert (own.returncode, done.returncode) == (0, 0), done.stderr
+    assert done.stdout.startswith("engine torchscript")
+    found, wanted = (
+        nib.load(tmp_path / folder / "small" / "small_seg.nii.gz").get_fdata() for folder in ("out", "own")
+    )
+    assert (found == wanted).mean() > 0.995  # it leaves strays in, which the inference config removes
+    assert sorted(path.name for path in (tmp_path / "out" / "small").iterdir()) == [
+        "small_qc.png", "small_seg.nii.gz", "small_volumes.tsv",
+    ]  # fmt: skip
+
+
+KILLED = """
+import logging, os, sys, time
+import torch
+logging.disable(logging.ERROR)
+torch.set_num_threads(1)  # threads that were started would not live on in a child
+from bundle.errors import one_line
+from bundle.inference.segmenter import Segmenter
+config, scan, out = sys.argv[1:]
+segmenter = Segmenter(config, engine="torch", device="cpu", output_dir=out, bundle_root=".")
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            segmenter.segment(scan)
+        except BaseException as error:
+            print(one_line(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    time.sleep(float(line)) if line.strip() else os.waitpid(child, 0)
+    try:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    print("ended", flush=True)
+"""
+"""Segments a scan in a child for each line that it reads, and kills the child after so many seconds."""
+KILLS = 40
+
+
+@pytest.mark.slow
+def test_segmentation_that_is_killed_leaves_whole_files_or_none(small_scan, coarse_config, tmp_path):
+    whole = tmp_path / "whole"
+    command = [sys.executable, "-c", KILLED, coarse_config, small_scan]
+    wanted = {}
+    with subprocess.Popen(
+        [*command, whole], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        started = None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(2):  # the second is as fast as all that follow
+            shutil.rmtree(whole, ignore_errors=True)
+            started = time.perf_counter()
+            print(file=process.stdin, flush=True)
+            assert process.stdout.readline() == "ended\n"
+        seconds = time.perf_counter() - started
+        process.stdin.close()
+    wanted = {path.name: path.read_bytes() for path in (whole / "small").iterdir()}
+    assert len(wanted) == 3
+    out, draw, complete = tmp_path / "out", random.Random(), 0
+    with subprocess.Popen(
+        [*command, out], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        for kill in range(KILLS):
+            # Half of them while files are written, which is the last part.
+            print(draw.uniform((kill % 2) * 0.6, 1.1) * seconds, file=process.stdin, flush=True)
+            assert process.stdout.readline() == "ended\n"
+            final = {path.name: path.read_bytes() for path in out.glob("small/small_*")}
+            assert final.items() <= wanted.items()  # whatever has a final name is whole
+            if "small_qc.png" in final:
+                complete += 1
+                assert final == wanted
+                shutil.rmtree(out)
+        print(file=process.stdin, flush=True)  # the next run completes
+        assert process.stdout.readline() == "ended\n"
+        process.stdin.close()
+    assert {path.name: path.read_bytes() for path in (out / "small").iterdir()} == wanted
+    assert complete < KILLS
