@@ -31,7 +31,7 @@ def use_bfloat16(precision: str, device: torch.device | str) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 

@@ -92,4 +92,4 @@ def _show_warnings(debug: bool) -> None:
     if not debug:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", BundleWarning)
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.transforms import SaveImaged
+from numpy.typing import NDArray
 from torch import nn
 
 from bundle.engines import EngineNetwork
@@ -78,7 +79,7 @@ class Segmenter:
             logits: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
             return logits
 
-    def labels(self, data: Mapping[str, Any], logits: torch.Tensor) -> np.ndarray:
+    def labels(self, data: Mapping[str, Any], logits: torch.Tensor) -> NDArray[Any]:
         """Return the label map of a preprocessed scan from its logits, which stay as they are; nothing is written.
 
         Returns:
@@ -102,7 +103,7 @@ class Segmenter:
             save({**data, "pred": label_map})
         return paths
 
-    def _restore(self, data: Mapping[str, Any], logits: torch.Tensor) -> np.ndarray:
+    def _restore(self, data: Mapping[str, Any], logits: torch.Tensor) -> NDArray[Any]:
         result = {**data, "pred": logits}
         for transform in self._restoring:
             result = transform(result)
@@ -110,7 +111,7 @@ class Segmenter:
         return codes[0] if codes.ndim == 4 else codes  # MONAI's transforms keep the channel
 
     def _optional(self, name: str, default: Any) -> Any:
-        return self.parser.get_parsed_content(name) if name in self.parser.config else default
+        return self.parser.get_parsed_content(name) if name in self.parser else default
 
 
 def _check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:

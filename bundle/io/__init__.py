@@ -9,6 +9,7 @@ from bundle.errors import GeometryWarning, InputError
 from bundle.io.discover import datalist_items, find_volumes
 from bundle.io.inspect import Inspection, inspect_volume
 from bundle.io.label_map import LabelMap, check_same_grid, read_grid, read_label_map
+from bundle.io.label_table import write_labels
 from bundle.io.names import output_path
 from bundle.io.read import Volume, read_volume
 from bundle.io.whole import whole_file, whole_set
@@ -38,6 +39,7 @@ __all__ = [
     "whole_file",
     "whole_set",
     "write_label_map",
+    "write_labels",
 ]
 
 HEAVY = {"NiftiReader": "monai_reader", "load_weights": "weights", "read_weights": "weights"}

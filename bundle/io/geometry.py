@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from nibabel.nifti1 import Nifti1Header
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from bundle.errors import GeometryWarning, InputError
 
@@ -46,11 +47,11 @@ class Grid:
 
     path: Path
     shape: tuple[int, ...]
-    affine: np.ndarray
+    affine: NDArray[np.float64]
     source: str = "sform"
 
     @property
-    def spacing(self) -> np.ndarray:
+    def spacing(self) -> NDArray[np.float64]:
         """Edges of a voxel in mm, (3,)."""
         return _column_norms(self.affine)
 
@@ -66,7 +67,7 @@ class Grid:
         return None
 
 
-def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = False) -> np.ndarray:
+def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = False) -> NDArray[np.float64]:
     """Return the voxel-to-world matrix in mm, RAS+, float64 (4, 4).
 
     The sform wins when its code is above 0, else the qform. pixdim never replaces either of them: 2 % off
@@ -91,7 +92,7 @@ def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = 
     return affine
 
 
-def voxel_volume(affine: np.ndarray) -> float:
+def voxel_volume(affine: NDArray[np.float64]) -> float:
     """Return the volume of one voxel in mm³: the affine's determinant, whatever its axes' order, sign or angle.
 
     Raises:
@@ -113,31 +114,31 @@ def affine_source(header: Nifti1Header) -> str:
     return "qform" if header["qform_code"] > 0 else "assumed"
 
 
-def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> np.ndarray:
+def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> NDArray[np.float64]:
     source = affine_source(header)
     if source == "sform":
-        return header.get_sform()
+        return np.asarray(header.get_sform(), dtype=np.float64)
     if source == "qform":
         return _qform(header, path)
     if assume_affine:
-        return header.get_base_affine()
+        return np.asarray(header.get_base_affine(), dtype=np.float64)
     wanted = "a header that says where the volume lies is wanted"
     raise _refusal(path, "found neither an sform nor a qform", wanted)
 
 
-def _qform(header: Nifti1Header, path: Path) -> np.ndarray:
+def _qform(header: Nifti1Header, path: Path) -> NDArray[np.float64]:
     """Return the qform; qfac is -1 when negative and 1 otherwise, unset (0) included, as the standard has it."""
     header = header.copy()
     header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     try:
-        return header.get_qform()
+        return np.asarray(header.get_qform(), dtype=np.float64)
     except (ValueError, HeaderDataError) as error:
         raise InputError(
             path, f"found an invalid qform ({error})", "a unit quaternion is wanted", "geometry"
         ) from error
 
 
-def _check_affine(affine: np.ndarray, path: Path) -> None:
+def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
     if not np.isfinite(affine).all():
         raise _refusal(path, "found NaN or Inf in the affine", "a finite affine is wanted")
     spacing = _column_norms(affine)
@@ -160,7 +161,7 @@ def _check_affine(affine: np.ndarray, path: Path) -> None:
         raise _refusal(path, f"found an origin {distance:g} mm away", wanted)
 
 
-def _check_pixdim(header: Nifti1Header, affine: np.ndarray, path: Path) -> None:
+def _check_pixdim(header: Nifti1Header, affine: NDArray[np.float64], path: Path) -> None:
     spacing = _column_norms(affine)
     pixdim = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
     error = np.abs(pixdim / spacing - 1).max()
@@ -175,9 +176,10 @@ def _refusal(path: Path, found: str, wanted: str) -> InputError:
     return InputError(path, found, wanted, "geometry")
 
 
-def _column_norms(affine: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(affine[:3, :3], axis=0)
+def _column_norms(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
+    return norms
 
 
-def _triple(values: np.ndarray) -> str:
+def _triple(values: NDArray[np.float64]) -> str:
     return " x ".join(f"{value:.6g}" for value in values)

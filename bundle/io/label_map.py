@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.geometry import Grid
@@ -20,7 +22,7 @@ CODES_WANTED = "a label map of whole numbers within 32 bits is wanted"
 class LabelMap:
     """Integer ``codes``, shape (X, Y, Z), in the file's axis order, on their ``grid``."""
 
-    codes: np.ndarray
+    codes: NDArray[Any]
     grid: Grid
 
 
@@ -66,7 +68,7 @@ def check_same_grid(prediction: Grid, reference: Grid) -> None:
         raise InputError(prediction.path, difference, "the reference's grid is wanted", "grid")
 
 
-def _whole_numbers(voxels: np.ndarray, info: Inspection) -> np.ndarray:
+def _whole_numbers(voxels: NDArray[Any], info: Inspection) -> NDArray[Any]:
     """Return the scaled voxels in a native integer type of at most 32 bits."""
     if info.scaling is not None:
         slope, inter = info.scaling

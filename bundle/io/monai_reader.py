@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.names import volume_suffix
@@ -33,7 +35,7 @@ class NiftiReader(ImageReader):
         """Say whether every name ends in .nii or .nii.gz."""
         return all(volume_suffix(name) for name in ensure_tuple(filename))
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs) -> tuple[Path, ...]:
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
         """Return the paths and open nothing.
 
         ``LoadImage`` answers an error in ``read`` by trying MONAI's own readers, which would accept a file that is
@@ -41,7 +43,7 @@ class NiftiReader(ImageReader):
         """
         return tuple(Path(name) for name in ensure_tuple(data))
 
-    def get_data(self, img: tuple[Path, ...]) -> tuple[np.ndarray, dict]:
+    def get_data(self, img: tuple[Path, ...]) -> tuple[NDArray[Any], dict[str, Any]]:
         """Return intensities, float32 (X, Y, Z), and the metadata that ``MetaTensor`` and the spatial transforms need.
 
         Raises:

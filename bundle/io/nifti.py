@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
+from numpy.typing import NDArray
 
 from bundle.errors import InputError, MissingError
 from bundle.io.names import volume_suffix
@@ -75,14 +76,14 @@ def stored_shape(header: Nifti1Header, path: Path) -> tuple[int, ...]:
     return shape
 
 
-def stored_dtype(header: Nifti1Header, path: Path) -> np.dtype:
+def stored_dtype(header: Nifti1Header, path: Path) -> np.dtype[Any]:
     """Return the type of the stored voxels, an integer or a float.
 
     Raises:
         InputError: for colours, complex numbers and unknown types.
     """
     try:
-        dtype = header.get_data_dtype()
+        dtype: np.dtype[Any] = header.get_data_dtype()
     except KeyError:
         dtype = np.dtype("V")
     if dtype.kind not in "iuf":
@@ -91,7 +92,7 @@ def stored_dtype(header: Nifti1Header, path: Path) -> np.dtype:
     return dtype
 
 
-def stored_voxels(stream: BinaryIO, header: Nifti1Header, path: Path) -> np.ndarray:
+def stored_voxels(stream: BinaryIO, header: Nifti1Header, path: Path) -> NDArray[Any]:
     """Return the voxels as stored, before scaling, in the file's shape and type; ``stream`` is read to its end.
 
     Raises:

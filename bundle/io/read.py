@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.inspect import Inspection, inspect_stream
@@ -27,8 +29,8 @@ class Volume:
     """
 
     path: Path
-    data: np.ndarray
-    affine: np.ndarray
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
     header: Nifti1Header
 
 
@@ -36,7 +38,7 @@ class Volume:
 class Voxels:
     """Scaled voxels (X, Y, Z), integers where the file holds such without scaling, and what the header says."""
 
-    data: np.ndarray
+    data: NDArray[Any]
     info: Inspection
 
 
@@ -75,13 +77,13 @@ def read_voxels(path: str | Path) -> Voxels:
     return Voxels(data.reshape(info.shape[:3], order="F"), info)
 
 
-def voxel_digest(data: np.ndarray) -> str:
+def voxel_digest(data: NDArray[Any]) -> str:
     """Return a hash of shape and values: two files with one digest hold the same picture, whatever their type."""
     values = np.asarray(data, dtype=np.float32)
     return hashlib.blake2b(repr(values.shape).encode() + values.tobytes("F"), digest_size=16).hexdigest()
 
 
-def _intensities(voxels: np.ndarray, info: Inspection) -> np.ndarray:
+def _intensities(voxels: NDArray[Any], info: Inspection) -> NDArray[Any]:
     """Return ``slope * voxels + inter`` as float32; NumPy computes it in float64 for integers of 32 bits or more."""
     with np.errstate(over="ignore", invalid="ignore"):
         if info.scaling is not None:
@@ -90,7 +92,7 @@ def _intensities(voxels: np.ndarray, info: Inspection) -> np.ndarray:
         return np.array(voxels, dtype=np.float32, order="F")
 
 
-def _check_intensities(data: np.ndarray, path: Path) -> None:
+def _check_intensities(data: NDArray[Any], path: Path) -> None:
     unusable = data.size - int(np.count_nonzero(np.isfinite(data)))
     if unusable:
         found = f"found {unusable} voxels that are NaN or Inf"

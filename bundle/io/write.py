@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
+from numpy.typing import NDArray
 
 from bundle.errors import OptionError
 from bundle.io.inspect import inspect_volume
@@ -23,7 +25,7 @@ LABEL_INTENT = 1002
 COMPRESSION_LEVEL = 6
 
 
-def write_label_map(labels: np.ndarray, source: str | Path, path: str | Path, overwrite: bool = False) -> Path:
+def write_label_map(labels: NDArray[Any], source: str | Path, path: str | Path, overwrite: bool = False) -> Path:
     """Write labels as int16 NIfTI with exactly the shape, affines, codes, units and pixdim of ``source``.
 
     The geometry fields are the source's bytes, in its NIfTI version and byte order; names, descriptions and extensions
@@ -55,7 +57,7 @@ def write_label_map(labels: np.ndarray, source: str | Path, path: str | Path, ov
     return path
 
 
-def _label_voxels(labels: np.ndarray, shape: tuple[int, ...], source: Path) -> np.ndarray:
+def _label_voxels(labels: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray[Any]:
     """Return the labels, checked, in the file's shape."""
     labels = np.asarray(labels)
     if labels.shape not in (shape, shape[:3]):
@@ -101,7 +103,7 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
 
 
-def _verify(partial: Path, path: Path, scan: Nifti1Header, voxels: np.ndarray) -> None:
+def _verify(partial: Path, path: Path, scan: Nifti1Header, voxels: NDArray[Any]) -> None:
     with open_nifti(partial) as stream:
         header = parse_header(stream, partial)
         written = stored_voxels(stream, header, partial)
