@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.errors import OptionError
+from bundle.labels import DEFAULT_TABLE, read_labels, renamed_keywords
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """Voxels that share a corner belong together: thin structures would fall apart otherwise."""
@@ -22,7 +24,7 @@ ROUNDS = 4
 """A piece that a class gains from another can be a stray one again; only noise needs more than two rounds."""
 
 
-def _stray_voxels(winner: np.ndarray, channel: int, box: tuple[slice, ...] | None) -> np.ndarray:
+def _stray_voxels(winner: NDArray[np.uint8], channel: int, box: tuple[slice, ...] | None) -> NDArray[np.int64]:
     """Return the indices of the voxels of a class apart from its largest component in ``box``, shape (3, K)."""
     none = np.empty((3, 0), dtype=np.int64)
     if box is None:
@@ -33,7 +35,7 @@ def _stray_voxels(winner: np.ndarray, channel: int, box: tuple[slice, ...] | Non
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
     stray = np.array(np.nonzero((pieces > 0) & (pieces != sizes.argmax())))
-    return stray + [[part.start] for part in box]
+    return np.asarray(stray + [[part.start] for part in box])
 
 
 def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
@@ -74,18 +76,20 @@ class KeepLargestComponentsd(MapTransform):
     Args:
         keys: logits, shape (classes, X, Y, Z).
         codes: codes of the structures that are of one piece; none leaves the logits as they are.
-        labels: label table.
+        label_table: path of the label table.
 
     Raises:
-        ValueError: when the table has no such code, or it is the background's.
+        OptionError: when the table has no such code, or it is the background's.
     """
 
-    def __init__(self, keys: KeysCollection, codes: Sequence[int], labels: str | Path = DEFAULT_TABLE) -> None:
+    @renamed_keywords(labels="label_table")
+    def __init__(self, keys: KeysCollection, codes: Sequence[int], label_table: str | Path = DEFAULT_TABLE) -> None:
         super().__init__(keys)
-        channel_of = {label.code: label.channel for label in read_labels(labels) if label.channel}
+        channel_of = {label.code: label.channel for label in read_labels(label_table) if label.channel}
         unknown = sorted(set(codes) - set(channel_of))
         if unknown:
-            raise ValueError(f"{labels}: has no structure with the code {unknown[0]}, which is to be of one piece.")
+            found = f"has no structure with the code {unknown[0]}"
+            raise OptionError(label_table, found, "codes of the table are wanted as largest_component", "labels")
         self.channels = sorted(channel_of[code] for code in codes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

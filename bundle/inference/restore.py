@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.config.type_definitions import KeysCollection
+from monai.transforms.transform import MapTransform
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels
+from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
+
+Affine = NDArray[np.floating[Any]]
 
 SLAB_VOXELS = 1_000_000
 MIXED = 255
@@ -34,7 +37,7 @@ def _agreed_class(classes: Tensor) -> Tensor:
     return agreed
 
 
-def _labelled_box(classes: Tensor, to_scan: np.ndarray, shape: Sequence[int]) -> list[tuple[int, int]] | None:
+def _labelled_box(classes: Tensor, to_scan: Affine, shape: Sequence[int]) -> list[tuple[int, int]] | None:
     """Return the index range of the scan that can hold labels, or ``None`` when nothing was labelled."""
     filled = classes.nonzero()
     if not len(filled):
@@ -46,7 +49,7 @@ def _labelled_box(classes: Tensor, to_scan: np.ndarray, shape: Sequence[int]) ->
     return [(max(a, 0), min(b + 1, n)) for a, b, n in zip(first.tolist(), last.tolist(), shape, strict=True)]
 
 
-def _positions(to_grid: np.ndarray, box: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+def _positions(to_grid: Affine, box: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
     """Return the place of each voxel of the box on the network's grid, shape (3, X, Y, Z)."""
     matrix = torch.from_numpy(to_grid)
     axes = [torch.arange(a, b, dtype=torch.float64) for a, b in box]
@@ -79,8 +82,8 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
 
 def restore_labels(
     logits: Tensor,
-    affine: np.ndarray,
-    scan_affine: np.ndarray,
+    affine: Affine,
+    scan_affine: Affine,
     scan_shape: Sequence[int],
     slab_voxels: int = SLAB_VOXELS,
 ) -> Tensor:
@@ -103,11 +106,11 @@ def restore_labels(
         raise ValueError(f"logits must have the shape (at most {MIXED} classes, X, Y, Z), got {tuple(logits.shape)}.")
     grid = list(logits.shape[1:])
     to_grid = np.linalg.inv(affine) @ scan_affine
-    labels = torch.zeros(tuple(scan_shape), dtype=torch.uint8, device=logits.device)
+    channels = torch.zeros(tuple(scan_shape), dtype=torch.uint8, device=logits.device)
     classes = logits.argmax(dim=0).to(torch.uint8)
     box = _labelled_box(classes, np.linalg.inv(to_grid), scan_shape)
     if box is None:
-        return labels
+        return channels
 
     agreed = _agreed_class(classes).flatten()
     probabilities = logits.float().flatten(1).t().softmax(dim=1)  # (X * Y * Z, classes)
@@ -123,11 +126,11 @@ def restore_labels(
         cell = base.long()
         result = agreed[(cell[0] * (grid[1] - 1) + cell[1]) * (grid[2] - 1) + cell[2]]
         mixed = ((result == MIXED) & inside).nonzero()[:, 0]
-        for part in mixed.split(slab_voxels // 4 or 1):
+        for part in torch.split(mixed, slab_voxels // 4 or 1):
             result[part] = _interpolate(probabilities, grid, cell[:, part], (position - base)[:, part])
         result = (result * inside).reshape([b - a for a, b in slab])
-        labels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]] = result
-    return labels
+        channels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]] = result
+    return channels
 
 
 class RestoreLabelMapd(MapTransform):
@@ -137,13 +140,14 @@ class RestoreLabelMapd(MapTransform):
         keys: logits, shape (classes, X, Y, Z).
         image_key: the preprocessed image that the logits belong to, a ``MetaTensor`` that knows its affine, the
             affine of its file (``original_affine``) and the shape of its file (``spatial_shape``).
-        labels: label table.
+        label_table: path of the label table.
     """
 
-    def __init__(self, keys: KeysCollection, image_key: str = "image", labels: str | Path = DEFAULT_TABLE) -> None:
+    @renamed_keywords(labels="label_table")
+    def __init__(self, keys: KeysCollection, image_key: str = "image", label_table: str | Path = DEFAULT_TABLE) -> None:
         super().__init__(keys)
         self.image_key = image_key
-        self.codes = channel_codes(read_labels(labels))
+        self.codes = channel_codes(read_labels(label_table))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with int16 numpy label maps of the file's shape."""

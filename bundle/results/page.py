@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""RGB, shape (height, width, 3)."""
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so the picture does not depend on the machine's fonts
 FONT_SIZE = 13
@@ -35,7 +39,7 @@ class Page:
         self.canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
         self.texts: list[Text] = []
 
-    def paint(self, left: int, top: int, pixels: np.ndarray) -> None:
+    def paint(self, left: int, top: int, pixels: Pixels) -> None:
         """Put an RGB picture, shape (height, width, 3), on the canvas."""
         self.canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
 
@@ -70,8 +74,8 @@ class Page:
             )
         # matplotlib sets the text only: its savefig follows the user's settings and resamples the picture.
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        text_layer = np.asarray(canvas.buffer_rgba())
+        canvas.draw()  # type: ignore[no-untyped-call]
+        text_layer = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         ink = text_layer[:, :, 3] > 0
         opacity = text_layer[ink][:, 3:] / 255
         finished = self.canvas.copy()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.io.geometry import voxel_volume
+from bundle.io.orientation import ras_affine, to_ras
 from bundle.io.whole import whole_file
 from bundle.labels import Label
-from bundle.results.page import FONT_SIZE, Page, text_width
-from bundle.results.volumes import count_voxels
+from bundle.results.legend import SWATCH, Colour, legend_entries, swatch
+from bundle.results.page import FONT_SIZE, Page, Pixels, text_width
+from bundle.results.volumes import LabelArray, count_voxels
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
 
 # Lengths are pixels of the PNG unless the name says mm.
 COLUMNS = 6
@@ -24,7 +31,6 @@ HEADER_HEIGHT = 48
 FOOTER_HEIGHT = 30
 ROW_NAME_WIDTH = 34
 LEGEND_ROW_HEIGHT = 25
-SWATCH = 14
 LETTER_FONT = "DejaVu Sans Mono"  # its I has serifs and is no bar
 TITLE_SIZE = 18
 LETTER_INSET = 9
@@ -34,7 +40,6 @@ FILL_ALPHA = 0.25
 WINDOW_PERCENTILES = (1.0, 99.0)
 SLICE_SPAN = (0.1, 0.9)  # of the labelled region: its very ends show little
 
-SWATCH_EDGE = (110, 110, 110)
 FOOTNOTE = "Left is on the left (neurological convention). Positions in world coordinates."
 
 
@@ -58,42 +63,42 @@ AXIS_ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
 class Scene:
     """A scan and its label map in RAS order, and the box of voxels to show: ``first`` to ``last``, both included."""
 
-    image: np.ndarray  # (X, Y, Z)
+    image: Array  # (X, Y, Z)
     window: tuple[float, float]  # the image's values shown as black and as white
-    labels: np.ndarray  # (X, Y, Z), codes
+    label_map: LabelArray  # (X, Y, Z), codes
     background: int
-    affine: np.ndarray
-    spacing: np.ndarray  # (3,), mm
-    first: np.ndarray  # (3,)
-    last: np.ndarray  # (3,)
+    affine: Floats
+    spacing: Floats  # (3,), mm
+    first: Array  # (3,)
+    last: Array  # (3,)
 
     def extent_mm(self, axis: int) -> float:
         """Return the length of the box with its margins along an axis."""
         return float((self.last[axis] - self.first[axis] + 1) * self.spacing[axis] + 2 * MARGIN_MM)
 
-    def pixel_positions(self, axis: int, pixels: int) -> np.ndarray:
+    def pixel_positions(self, axis: int, pixels: int) -> Floats:
         """Return the voxel coordinate of each of the pixels that share the box with its margins, shape (pixels,)."""
         start = self.first[axis] - 0.5 - MARGIN_MM / self.spacing[axis]
         step = self.extent_mm(axis) / self.spacing[axis] / pixels
-        return start + (np.arange(pixels) + 0.5) * step
+        return np.asarray(start + (np.arange(pixels) + 0.5) * step)
 
     def slices(self, axis: int) -> list[int]:
         """Return up to COLUMNS slice indices, evenly spread over the box."""
         steps = np.linspace(*SLICE_SPAN, COLUMNS) * (self.last[axis] - self.first[axis])
-        return np.unique(self.first[axis] + np.round(steps).astype(int)).tolist()
+        return [int(index) for index in np.unique(self.first[axis] + np.round(steps).astype(int))]
 
     def position_mm(self, axis: int, index: int) -> float:
         """Return the world coordinate of a slice along an axis, at the centre of the box."""
         centre = (self.first + self.last) / 2
         centre[axis] = index
-        return float(nib.affines.apply_affine(self.affine, centre)[axis])
+        return float((centre @ self.affine[:3, :3].T + self.affine[:3, 3])[axis])
 
 
 def draw_qc(
-    image: np.ndarray,
-    labels: np.ndarray,
-    affine: np.ndarray,
-    table: list[Label],
+    image: Array,
+    label_map: LabelArray,
+    affine: Floats,
+    table: Sequence[Label],
     path: str | Path,
     title: str,
     overwrite: bool = False,
@@ -106,7 +111,7 @@ def draw_qc(
 
     Args:
         image: the scan, shape (X, Y, Z); shown between the percentiles 1 and 99 of its non-zero voxels.
-        labels: label map of integer codes, shape (X, Y, Z).
+        label_map: integer codes, shape (X, Y, Z).
         affine: voxel to world in mm, shape (4, 4).
         table: the structures, background first.
         path: the PNG to write.
@@ -116,36 +121,35 @@ def draw_qc(
     Raises:
         ValueError: when the shapes differ, the label map is not 3D or not of integers, or holds codes that the table
             does not know, or the affine is not an invertible (4, 4) matrix.
-        FileExistsError: when the file exists and ``overwrite`` is false.
+        ExistsError: when the file exists and ``overwrite`` is false.
     """
-    if image.shape != labels.shape:
-        raise ValueError(f"image: must have the label map's shape {labels.shape}, found {image.shape}.")
+    if image.shape != label_map.shape:
+        raise ValueError(f"image: must have the label map's shape {label_map.shape}, found {image.shape}.")
     voxel_volume(affine)
-    voxels = count_voxels(labels, table)
+    voxels = count_voxels(label_map, table)
     with whole_file(path, overwrite) as unfinished:
         present = [label for label in table[1:] if voxels[label.code]]
-        scene = _scene(image, labels, np.asarray(affine, dtype=np.float64), table[0].code)
+        scene = _scene(image, label_map, np.asarray(affine, dtype=np.float64), table[0].code)
         _draw_page(scene, present, title).save(unfinished)
 
 
-def _scene(image: np.ndarray, labels: np.ndarray, affine: np.ndarray, background: int) -> Scene:
-    orientation = nib.orientations.io_orientation(affine)
-    ras_affine = affine @ nib.orientations.inv_ornt_aff(orientation, labels.shape)
-    ras_labels = nib.orientations.apply_orientation(labels, orientation)
-    first, last = _bounding_box(ras_labels != background)
+def _scene(image: Array, label_map: LabelArray, affine: Floats, background: int) -> Scene:
+    turned_affine = ras_affine(affine, label_map.shape)
+    turned = to_ras(label_map, affine)
+    first, last = _bounding_box(turned != background)
     return Scene(
-        image=nib.orientations.apply_orientation(image, orientation),
+        image=to_ras(image, affine),
         window=_window(image),
-        labels=ras_labels,
+        label_map=turned,
         background=background,
-        affine=ras_affine,
-        spacing=nib.affines.voxel_sizes(ras_affine),
+        affine=turned_affine,
+        spacing=np.sqrt((turned_affine[:3, :3] ** 2).sum(axis=0)),
         first=first,
         last=last,
     )
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Return the first and last index along each axis where a mask is true, or of the whole mask when it is empty."""
     if not mask.any():
         return np.zeros(3, dtype=int), np.array(mask.shape) - 1
@@ -153,7 +157,7 @@ def _bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([found[0] for found in where]), np.array([found[-1] for found in where])
 
 
-def _window(image: np.ndarray) -> tuple[float, float]:
+def _window(image: Array) -> tuple[float, float]:
     """Return the percentiles of the non-zero voxels to show as black and as white."""
     shown = image[(image != 0) & np.isfinite(image)]
     low, high = np.percentile(shown, WINDOW_PERCENTILES) if shown.size else (0.0, 1.0)
@@ -163,7 +167,7 @@ def _window(image: np.ndarray) -> tuple[float, float]:
 def _draw_page(scene: Scene, present: list[Label], title: str) -> Page:
     sizes = [_panel_size(scene, plane) for plane in PLANES]
     height = HEADER_HEIGHT + sum(rows + CAPTION_HEIGHT + GAP for _, rows in sizes) + FOOTER_HEIGHT
-    entries = _legend_entries(present)
+    entries = legend_entries(present)
     entries_per_column = (height - HEADER_HEIGHT - FOOTER_HEIGHT) // LEGEND_ROW_HEIGHT
     name_width = max((text_width(name, FONT_SIZE) for name, _ in entries), default=0.0)
     entry_width = SWATCH + 4 * GAP + round(name_width)
@@ -179,7 +183,7 @@ def _draw_page(scene: Scene, present: list[Label], title: str) -> Page:
         column, row = divmod(index, entries_per_column)
         left = legend_left + column * entry_width
         middle = HEADER_HEIGHT + row * LEGEND_ROW_HEIGHT + LEGEND_ROW_HEIGHT // 2
-        page.paint(left, middle - SWATCH // 2, _swatch(colours))
+        page.paint(left, middle - SWATCH // 2, swatch(colours))
         page.write(left + SWATCH + 2 * GAP, middle, name, align="left")
     return page
 
@@ -202,7 +206,7 @@ def _panel_size(scene: Scene, plane: Plane) -> tuple[int, int]:
 
 
 def _draw_row(
-    page: Page, scene: Scene, plane: Plane, size: tuple[int, int], top: int, colours: dict[int, tuple[int, int, int]]
+    page: Page, scene: Scene, plane: Plane, size: tuple[int, int], top: int, colours: dict[int, Colour]
 ) -> None:
     """Draw the slices of one plane from left to right, with their letters and positions."""
     width, height = size
@@ -220,15 +224,13 @@ def _draw_row(
         page.write(left + width / 2, top + height + CAPTION_HEIGHT / 2, caption)
 
 
-def _panel(
-    scene: Scene, plane: Plane, index: int, size: tuple[int, int], colours: dict[int, tuple[int, int, int]]
-) -> np.ndarray:
+def _panel(scene: Scene, plane: Plane, index: int, size: tuple[int, int], colours: dict[int, Colour]) -> Pixels:
     """Return one slice as RGB, shape (height, width, 3), 8 bit: grey scan, faint fill, opaque outline."""
     width, height = size
     across = scene.pixel_positions(plane.right, width)
     down = scene.pixel_positions(plane.up, height)[::-1]
     grey_slice = np.moveaxis(scene.image, plane.normal, 0)[index].T  # (up, right)
-    codes_slice = np.moveaxis(scene.labels, plane.normal, 0)[index].T
+    codes_slice = np.moveaxis(scene.label_map, plane.normal, 0)[index].T
 
     low, high = scene.window
     shown = np.clip((np.nan_to_num(grey_slice.astype(np.float64), posinf=high, neginf=low) - low) / (high - low), 0, 1)
@@ -244,7 +246,7 @@ def _panel(
     return np.round(panel).astype(np.uint8)
 
 
-def _linear_weights(positions: np.ndarray, size: int) -> np.ndarray:
+def _linear_weights(positions: Floats, size: int) -> Floats:
     """Return the weights, shape (pixels, size), that resample a line of voxels at voxel coordinates.
 
     Linear between voxel centres; where several voxels share a pixel, they are averaged. Black outside the volume.
@@ -256,16 +258,16 @@ def _linear_weights(positions: np.ndarray, size: int) -> np.ndarray:
     return weights
 
 
-def _nearest(values: np.ndarray, positions: np.ndarray, fill: int) -> np.ndarray:
+def _nearest(values: Array, positions: Floats, fill: int) -> Array:
     """Return the rows of a picture nearest to voxel coordinates, ``fill`` outside."""
     indices = np.floor(positions + 0.5).astype(int)
     outside = (indices < 0) | (indices >= len(values))
-    rows = values[np.where(outside, 0, indices)]
+    rows: Array = values[np.where(outside, 0, indices)]
     rows[outside] = fill
     return rows
 
 
-def _outline(codes: np.ndarray) -> np.ndarray:
+def _outline(codes: Array) -> NDArray[np.bool_]:
     """Return the pixels that have a neighbour of another code above, below, left or right."""
     edge = np.zeros(codes.shape, dtype=bool)
     vertical = codes[1:] != codes[:-1]
@@ -275,24 +277,3 @@ def _outline(codes: np.ndarray) -> np.ndarray:
     edge[:, 1:] |= horizontal
     edge[:, :-1] |= horizontal
     return edge
-
-
-def _legend_entries(present: list[Label]) -> list[tuple[str, list[tuple[int, int, int]]]]:
-    """Return the legend's names and colours, left and right merged: ``("Thalamus (L, R)", [left, right])``."""
-    sides: dict[str, list[str]] = {}
-    colours: dict[str, list[tuple[int, int, int]]] = {}
-    for label in present:
-        side, _, rest = label.name.partition("-")
-        name = rest if side in ("Left", "Right") and rest else label.name
-        sides.setdefault(name, []).extend([side[0]] if name != label.name else [])
-        colours.setdefault(name, []).append(label.colour)
-    return [(f"{name} ({', '.join(sides[name])})" if sides[name] else name, colours[name]) for name in colours]
-
-
-def _swatch(colours: list[tuple[int, int, int]]) -> np.ndarray:
-    """Return a legend square, one vertical stripe a colour, shape (SWATCH, SWATCH, 3), 8 bit."""
-    stripes = np.array(colours, dtype=np.uint8)[np.arange(SWATCH) * len(colours) // SWATCH]
-    square = np.repeat(stripes[None], SWATCH, axis=0)
-    for edge in (square[0], square[-1], square[:, 0], square[:, -1]):
-        edge[:] = SWATCH_EDGE
-    return square

@@ -7,12 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.io.geometry import voxel_volume
 from bundle.io.whole import whole_file
 from bundle.labels import Label
+
+LabelArray = NDArray[Any]
+"""A label map: whole numbers of any type, shape (X, Y, Z)."""
 
 COLUMNS = ("code", "name", "voxels", "volume_mm3", "touches_border")
 
@@ -32,11 +37,11 @@ class StructureVolume:
     touches_border: bool
 
 
-def structure_volumes(labels: np.ndarray, affine: np.ndarray, table: list[Label]) -> list[StructureVolume]:
+def structure_volumes(label_map: LabelArray, affine: NDArray[Any], table: Sequence[Label]) -> list[StructureVolume]:
     """Measure each structure of a label map.
 
     Args:
-        labels: label map of integer codes, shape (X, Y, Z).
+        label_map: integer codes, shape (X, Y, Z).
         affine: voxel to world in mm, shape (4, 4); may be oblique, sheared or left-handed.
         table: the structures, background first.
 
@@ -48,8 +53,8 @@ def structure_volumes(labels: np.ndarray, affine: np.ndarray, table: list[Label]
             affine is not an invertible (4, 4) matrix.
     """
     voxel_mm3 = voxel_volume(affine)
-    voxels = count_voxels(labels, table)
-    on_border = _border_codes(labels)
+    voxels = count_voxels(label_map, table)
+    on_border = _border_codes(label_map)
     return [
         StructureVolume(
             code=label.code,
@@ -62,24 +67,24 @@ def structure_volumes(labels: np.ndarray, affine: np.ndarray, table: list[Label]
     ]
 
 
-def count_voxels(labels: np.ndarray, table: list[Label]) -> Counter[int]:
+def count_voxels(label_map: LabelArray, table: Sequence[Label]) -> Counter[int]:
     """Count the voxels of each code in a label map, shape (X, Y, Z), after checking it against the table.
 
     Raises:
         ValueError: when the label map is not 3D or not of integers, or holds codes that the table does not know.
     """
-    if labels.ndim != 3:
-        raise ValueError(f"labels: must have 3 dimensions, found shape {labels.shape}.")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels: must be integer codes, found dtype {labels.dtype}.")
+    if label_map.ndim != 3:
+        raise ValueError(f"label_map: must have 3 dimensions, found shape {label_map.shape}.")
+    if not np.issubdtype(label_map.dtype, np.integer):
+        raise ValueError(f"label_map: must be integer codes, found dtype {label_map.dtype}.")
     voxels: Counter[int] = Counter()
     # Slice by slice: np.unique sorts a copy, which for a whole large scan would double the memory in use.
-    for plane in labels:
+    for plane in label_map:
         codes, counts = np.unique(plane, return_counts=True)
         voxels.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
     unknown = sorted(set(voxels) - {label.code for label in table})
     if unknown:
-        raise ValueError(f"labels: codes {unknown} are not in the label table.")
+        raise ValueError(f"label_map: codes {unknown} are not in the label table.")
     return voxels
 
 
@@ -87,7 +92,7 @@ def write_volumes(rows: Sequence[StructureVolume], path: str | Path, overwrite: 
     """Write the volume table as tab-separated text, one structure a line, volumes in mm³ with three decimals.
 
     Raises:
-        FileExistsError: when the file exists and ``overwrite`` is false.
+        ExistsError: when the file exists and ``overwrite`` is false.
     """
     with whole_file(path, overwrite) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -97,7 +102,7 @@ def write_volumes(rows: Sequence[StructureVolume], path: str | Path, overwrite: 
             writer.writerow((row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border))
 
 
-def _border_codes(labels: np.ndarray) -> set[int]:
+def _border_codes(label_map: LabelArray) -> set[int]:
     """Return the codes found on the six outermost slices of a label map, shape (X, Y, Z)."""
-    faces = [np.take(labels, end, axis=axis) for axis in range(3) for end in (0, -1)]
+    faces = [np.take(label_map, end, axis=axis) for axis in range(3) for end in (0, -1)]
     return {code for face in faces for code in np.unique(face).tolist()}

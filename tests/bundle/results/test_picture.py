@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.errors import ExistsError
 from bundle.labels import Label, read_labels
 from bundle.results import draw_qc
 from bundle.results import picture as layout
+from bundle.results.legend import legend_entries
 from bundle.results.page import BACKGROUND, TEXT_COLOUR
 
 LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (255, 0, 0), (0, 0, 255), (0, 200, 0)
@@ -216,6 +218,17 @@ def test_legend_has_one_row_for_a_pair_and_only_what_is_present(tmp_path):
     assert outline_box(without, LEFT_COLOUR) is not None
 
 
+def test_legend_merges_sides_in_any_spelling():
+    names = ["left hippocampus", "right hippocampus", "Stem", "Amygdala_R", "Left"]
+    table = [Label(channel, channel, name, (channel, 0, 0)) for channel, name in enumerate(names, start=1)]
+    assert legend_entries(table) == [
+        ("hippocampus (L, R)", [(1, 0, 0), (2, 0, 0)]),
+        ("Stem", [(3, 0, 0)]),
+        ("Amygdala (R)", [(4, 0, 0)]),
+        ("Left (L)", [(5, 0, 0)]),
+    ]
+
+
 def test_legend_of_the_shipped_table_fits_the_page(tmp_path):
     table = read_labels()
     labels = np.zeros((66, 40, 40), dtype=np.int16)
@@ -300,7 +313,7 @@ def test_same_bytes_twice_whatever_the_users_matplotlib_settings(tmp_path):
 def test_existing_picture_is_kept_unless_told(tmp_path):
     path = tmp_path / "qc.png"
     path.write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match=r"qc\.png"):
+    with pytest.raises(ExistsError, match=r"qc\.png"):
         draw_qc(*blocks(), TABLE, path, "scan")
     assert path.read_bytes() == b"mine"
     draw_qc(*blocks(), TABLE, path, "scan", overwrite=True)

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bundle.errors import ExistsError
 from bundle.io.whole import whole_file
 from bundle.labels import Label, read_labels
 from bundle.results import StructureVolume, structure_volumes, write_volumes
@@ -95,8 +96,8 @@ def test_unknown_codes_are_listed():
 @pytest.mark.parametrize(
     ("labels", "affine", "message"),
     [
-        (np.zeros((3, 3, 3)), np.eye(4), "labels: must be integer codes, found dtype float64"),
-        (np.zeros((3, 3, 3, 1), dtype=int), np.eye(4), r"labels: must have 3 dimensions, found shape \(3, 3, 3, 1\)"),
+        (np.zeros((3, 3, 3)), np.eye(4), "label_map: must be integer codes, found dtype float64"),
+        (np.zeros((3, 3, 3, 1), dtype=int), np.eye(4), r"label_map: must have 3 dimensions, found shape \(3, 3, 3, 1\)"),
         (np.zeros((3, 3, 3), dtype=int), np.eye(3), r"affine: must have shape \(4, 4\)"),
         (np.zeros((3, 3, 3), dtype=int), np.diag([1.0, 0.0, 1.0, 1.0]), "affine: must be finite and invertible"),
         (np.zeros((3, 3, 3), dtype=int), np.diag([1.0, np.nan, 1.0, 1.0]), "affine: must be finite and invertible"),
@@ -127,7 +128,7 @@ def test_written_table_reads_back(tmp_path):
 def test_existing_table_is_kept_unless_told(tmp_path):
     path = tmp_path / "volumes.tsv"
     path.write_text("mine")
-    with pytest.raises(FileExistsError) as refusal:
+    with pytest.raises(ExistsError) as refusal:
         write_volumes([], path)
     assert str(path) in str(refusal.value)
     assert "\n" not in str(refusal.value)
