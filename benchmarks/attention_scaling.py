@@ -8,24 +8,17 @@ all points, and draws both panels.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from benchmarks.attention import in_own_process, peak_mib
-from networks import SABlock
-from networks.local_attention import BlockAttention, GlobalLocalAttention
+from benchmarks.measure import in_own_process, make_parser, met_or_missed, peak_mib, positive, seconds_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
 HIDDEN_SIZE, NUM_HEADS = 192, 6  # those of the default ``TransformerUNet``
 BLOCK_SIZE, LARGE_BLOCK_SIZE = 4, 8
@@ -35,13 +28,7 @@ SECONDS = 10  # spent on the rounds of a point, of which the fastest counts
 EXPONENT_BAR = 1.2
 PANELS = (("seconds", "s", "Time"), ("mib", "MiB", "Peak memory"))
 PICTURE_INCHES, PICTURE_DPI = (12, 5), 100
-
-
-class GlobalAttention(SABlock):
-    """Self-attention over all tokens of a grid (B, D, H, W, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(1, 3)).reshape(x.shape)
+Run = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -49,25 +36,37 @@ class Kind:
     """One attention module, the block that must fill its grids, how it is drawn, and whether its growth has a bar."""
 
     name: str
-    build: Callable[[], nn.Module]
+    build: Callable[[], Run]
     block_size: int
     color: str
     marker: str
     has_bar: bool
 
 
-def local(block_size: int) -> nn.Module:
+def over_all() -> Run:
+    """Return self-attention over all tokens of a grid (B, D, H, W, C)."""
+    from networks import SABlock
+
+    block = SABlock(HIDDEN_SIZE, NUM_HEADS, qkv_bias=True).eval()
+    return lambda x: block(x.flatten(1, 3)).reshape(x.shape)
+
+
+def local(block_size: int) -> Run:
     """Return attention inside blocks only."""
-    return BlockAttention(HIDDEN_SIZE, NUM_HEADS, block_size, qkv_bias=True)
+    from networks import BlockAttention
+
+    return BlockAttention(HIDDEN_SIZE, NUM_HEADS, block_size, qkv_bias=True).eval()
 
 
-def global_local(pooled_size: int | None) -> nn.Module:
+def global_local(pooled_size: int | None) -> Run:
     """Return both branches; the global keys are all tokens, or averages over a grid of ``pooled_size``^3."""
-    return GlobalLocalAttention(HIDDEN_SIZE, NUM_HEADS, BLOCK_SIZE, pooled_size=pooled_size, qkv_bias=True)
+    from networks import GlobalLocalAttention
+
+    return GlobalLocalAttention(HIDDEN_SIZE, NUM_HEADS, BLOCK_SIZE, pooled_size=pooled_size, qkv_bias=True).eval()
 
 
 KINDS = (
-    Kind("global", lambda: GlobalAttention(HIDDEN_SIZE, NUM_HEADS, qkv_bias=True), 1, "C3", "o", False),
+    Kind("global", over_all, 1, "C3", "o", False),
     Kind(f"global-local, block {BLOCK_SIZE}", lambda: global_local(None), BLOCK_SIZE, "C1", "s", False),
     Kind(f"pooled {POOLED_SIZE}, block {BLOCK_SIZE}", lambda: global_local(POOLED_SIZE), BLOCK_SIZE, "C4", "D", True),
     Kind(f"block {LARGE_BLOCK_SIZE}", lambda: local(LARGE_BLOCK_SIZE), LARGE_BLOCK_SIZE, "C2", "^", True),
@@ -84,17 +83,16 @@ class Point:
     mib: float
 
 
-def measure(kind: Kind, grid: int) -> dict[str, float]:
-    """Return the cost of one kind on a cubic grid; memory is that of the first run."""
-    module = kind.build().eval()
-    x = torch.randn(1, grid, grid, grid, HIDDEN_SIZE)
+def measure(index: int, grid: int) -> dict[str, float]:
+    """Return the cost of one of ``KINDS`` on a cubic grid; memory is that of the first run."""
+    import torch
+
+    run, x = KINDS[index].build(), torch.randn(1, grid, grid, grid, HIDDEN_SIZE)
     with torch.inference_mode():
-        mib = peak_mib(module, x[:, :4, :4, :4], x)
+        mib = peak_mib(lambda: run(x[:, :4, :4, :4]), lambda: run(x))
         times: list[float] = []
         while sum(times) < SECONDS:
-            started = time.perf_counter()
-            module(x)
-            times.append(time.perf_counter() - started)
+            times.append(seconds_of(lambda: run(x)))
     return {"tokens": grid**3, "seconds": min(times), "mib": mib}
 
 
@@ -102,6 +100,8 @@ def exponent(points: list[Point], attribute: str) -> float:
     """Return the exponent p of the least-squares fit cost ~ N^p in logarithms; nan for fewer than two points."""
     if len(points) < 2:
         return math.nan
+    import numpy as np
+
     costs = [getattr(point, attribute) for point in points]
     return float(np.polyfit(np.log([point.tokens for point in points]), np.log(costs), 1)[0])
 
@@ -121,7 +121,7 @@ def sweep(kind: Kind, grids: list[int], limit: float) -> list[Point]:
         if estimate > limit:
             print(f"{row}   skipped: about {estimate:.0f} s, the limit is {limit:.0f} s", flush=True)
             continue
-        points.append(Point(**in_own_process("benchmarks.attention_scaling", "--point", KINDS.index(kind), grid)))
+        points.append(Point(**in_own_process(measure, KINDS.index(kind), grid)))
         print(f"{row}{1e3 * points[-1].seconds:12.1f}{points[-1].mib:10.1f}", flush=True)
     return points
 
@@ -163,18 +163,19 @@ def add_slopes(panel: Axes) -> None:
     panel.set(xlim=(left, right), ylim=(bottom, top))
 
 
-def main() -> None:
-    """Measure all points, print the exponents and draw them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--grids", type=int, nargs="+", default=list(GRIDS), help="tokens along each axis")
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--grids", type=positive, nargs="+", default=list(GRIDS), help="tokens along each axis")
     parser.add_argument("--limit", type=float, default=120, help="leave out points that would take more seconds a run")
     parser.add_argument("--output", type=Path, default=Path("output/attention_scaling.png"))
-    parser.add_argument("--point", type=int, nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.point:
-        kind, grid = options.point
-        print(json.dumps(measure(KINDS[kind], grid)))
-        return
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure all points, print the exponents and draw them."""
+    options = parse_arguments()
+    import torch
 
     print(f"{HIDDEN_SIZE} channels, {NUM_HEADS} heads, float32, {torch.get_num_threads()} threads, "
           f"torch {torch.__version__}")  # fmt: skip
@@ -184,8 +185,8 @@ def main() -> None:
     for kind, points in results.items():
         powers = [exponent(points, attribute) for attribute in ("seconds", "mib")]
         judged = kind.has_bar and len(points) > 1
-        verdict = f"   bar {EXPONENT_BAR} {'met' if max(powers) < EXPONENT_BAR else 'MISSED'}" if judged else ""
-        print(f"{kind.name:24}{powers[0]:8.2f}{powers[1]:8.2f}{verdict}")
+        bar = f"   bar {EXPONENT_BAR} {met_or_missed(max(powers) < EXPONENT_BAR)}" if judged else ""
+        print(f"{kind.name:24}{powers[0]:8.2f}{powers[1]:8.2f}{bar}")
     draw(results, options.output)
     print(f"\npicture: {options.output}")
 

@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-import warnings
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from benchmarks.measure import CHECKPOINT, make_parser, sample_scan, silence, timed
 
-from bundle.inference.segmenter import Segmenter
-from bundle.io import load_weights
-from networks import TransformerUNet
-from scripts.sample_volume import write_sample_volume
+if TYPE_CHECKING:
+    from bundle.inference.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,10 @@ class Form:
 
 
 def compare_forms(segmenter: Segmenter, image: str | Path, checkpoint: str | Path) -> list[Form]:
-    """Run each form on one scan."""
+    """Run each form on one scan; the segmenter is left with the last one as its network."""
+    from bundle.io import load_weights
+    from networks import TransformerUNet
+
     data = segmenter.preprocessing({"image": str(image)})
     expected = segmenter.logits(data)
     expected_labels = segmenter.labels(data, expected)
@@ -41,27 +41,28 @@ def compare_forms(segmenter: Segmenter, image: str | Path, checkpoint: str | Pat
     for combined, flash in product((True, False), repeat=2):
         network = TransformerUNet(use_combined_linear=combined, use_flash_attention=flash)
         segmenter.network = load_weights(network, checkpoint).to(segmenter.device)
-        started = time.perf_counter()
-        logits = segmenter.logits(data)
-        seconds = time.perf_counter() - started
+        seconds, logits = timed(partial(segmenter.logits, data))
         labels = segmenter.labels(data, logits)
-        difference = float(torch.max(torch.abs(logits - expected)))
+        difference = float((logits - expected).abs().max())
         forms.append(Form(combined, flash, difference, float((labels == expected_labels).mean()), seconds))
     return forms
 
 
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--image")
+    parser.add_argument("--checkpoint", default=str(CHECKPOINT))
+    return parser.parse_args()
+
+
 def main() -> None:
     """Print a row for each form."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--image")
-    parser.add_argument("--checkpoint", default="models/model.pt")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as folder:
-        image = options.image
-        if image is None:
-            image = Path(folder) / "mni152_t1.nii.gz"
-            write_sample_volume(image)
+    options = parse_arguments()
+    from bundle.inference.segmenter import Segmenter
+
+    silence()
+    with sample_scan(options.image) as image:
         segmenter = Segmenter(checkpoint=options.checkpoint, engine="torch", precision="float32")
         forms = compare_forms(segmenter, image, options.checkpoint)
     print(f"{'QKV':10}{'kernel':8}{'max |logit difference|':>24}{'equal labels':>14}{'seconds':>9}")

@@ -7,34 +7,35 @@ the device that is there, the generator on the CPU and, where there is a GPU, on
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
+from statistics import median
 
-import torch
-from monai.losses import DiceCELoss
-
-from bundle.machine import use_bfloat16
-from bundle.synthesis import SyntheticBrainDataset, find_label_maps
-from networks import TransformerUNet
+from benchmarks.measure import make_parser, positive, seconds_of
 
 WINDOW_MM = (180, 220, 180)
 
 
-def seconds(action: Callable[[int], object], count: int) -> float:
-    """Return the median time of one call, after one that is not counted."""
-    times = []
-    for index in range(count + 1):
-        started = time.perf_counter()
+def typical_seconds(action: Callable[[int], object], count: int) -> float:
+    """Return the median seconds of one call, the GPU's work included, after one that is not counted."""
+    import torch
+
+    def run(index: int) -> None:
         action(index)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+
+    return median([seconds_of(partial(run, index)) for index in range(count + 1)][1:])
 
 
 def training_step(size: tuple[int, int, int], device: str) -> Callable[[int], object]:
     """Return a step of the network that ships on a window of ``size`` voxels, in bfloat16 where it is not emulated."""
+    import torch
+    from monai.losses import DiceCELoss
+
+    from bundle.machine import use_bfloat16
+    from networks import TransformerUNet
+
     bfloat16 = use_bfloat16("auto", device)
     network = TransformerUNet().to(device)
     optimizer = torch.optim.AdamW(network.parameters())
@@ -52,23 +53,32 @@ def training_step(size: tuple[int, int, int], device: str) -> Callable[[int], ob
     return step
 
 
-def main() -> None:
-    """Print one line for each spacing and device."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__)
     parser.add_argument("label_maps")
     parser.add_argument("--spacing", type=float, nargs="+", default=[2.0, 1.5])
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1, help="cores for the generator")
-    options = parser.parse_args()
+    parser.add_argument("--count", type=positive, default=8)
+    parser.add_argument("--threads", type=positive, default=1, help="cores for the generator")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print one line for each spacing and device."""
+    options = parse_arguments()
+    import torch
+
+    from bundle.synthesis import SyntheticBrainDataset, find_label_maps
+
     maps = find_label_maps(options.label_maps)[:4]
     cores = torch.get_num_threads()
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         for spacing in options.spacing:
             torch.set_num_threads(options.threads)
             dataset = SyntheticBrainDataset(maps, spacing, [WINDOW_MM] * 2, length=1, device=device)
-            sample = seconds(dataset.__getitem__, options.count)
+            sample = typical_seconds(dataset.__getitem__, options.count)
             torch.set_num_threads(cores)
-            step = seconds(training_step(dataset.window(0), device), 3)
+            step = typical_seconds(training_step(dataset.window(0), device), 3)
             place = f"{options.threads} core(s)" if device == "cpu" else "GPU"
             print(
                 f"{spacing:g} mm, window {dataset.window(0)}: {1 / sample:.2f} samples/s on {place}; "

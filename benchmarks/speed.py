@@ -8,15 +8,19 @@ segmented. Prints seconds, MiB, voxels/s and the ratios.
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-import warnings
 from collections.abc import Callable
-from pathlib import Path
+from math import prod
+
+from benchmarks.measure import (
+    in_own_process,
+    make_parser,
+    positive,
+    resident_peak_mib,
+    sample_scan,
+    seconds_of,
+    silence,
+)
 
 ENGINES = {"bundle": "auto", "torch": "torch"}
 VARIANTS = (*ENGINES, "stock")
@@ -68,46 +72,29 @@ def stock_variant(folder: str) -> Callable[[str], object]:
 
 def measure(variant: str, image: str, repeats: int) -> dict[str, float]:
     """Return the best wall time and the peak memory of this process."""
-    warnings.simplefilter("ignore")
+    silence()
     with tempfile.TemporaryDirectory() as folder:
         segment = stock_variant(folder) if variant == "stock" else bundle_variant(folder, ENGINES[variant])
-        seconds = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            segment(image)
-            seconds.append(time.perf_counter() - started)
-    return {"seconds": min(seconds), "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        seconds = min(seconds_of(lambda: segment(image)) for _ in range(repeats))
+    return {"seconds": seconds, "peak_mib": resident_peak_mib()}
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--image")
+    parser.add_argument("--repeats", type=positive, default=2)
+    return parser.parse_args()
 
 
 def main() -> None:
     """Run the variants and print them side by side."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--image")
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.variant:
-        print(json.dumps(measure(options.variant, options.image, options.repeats)))
-        return
-
+    options = parse_arguments()
     import nibabel as nib
 
-    from scripts.sample_volume import write_sample_volume
-
-    with tempfile.TemporaryDirectory() as folder:
-        image = options.image
-        if image is None:
-            image = str(Path(folder) / "mni152_t1.nii.gz")
-            write_sample_volume(Path(image))
-        voxels = nib.load(image).header.get_data_shape()
-        count = float(voxels[0]) * voxels[1] * voxels[2]
-        results = {}
-        for variant in VARIANTS:
-            command = [sys.executable, "-m", "benchmarks.speed", "--variant", variant, "--image", image]
-            done = subprocess.run(
-                [*command, "--repeats", str(options.repeats)], check=True, stdout=subprocess.PIPE, text=True
-            )
-            results[variant] = json.loads(done.stdout.splitlines()[-1])
+    with sample_scan(options.image) as image:
+        count = prod(nib.load(image).shape[:3])
+        results = {variant: in_own_process(measure, variant, image, options.repeats) for variant in VARIANTS}
     print(f"{'variant':10}{'seconds':>10}{'peak MiB':>10}{'voxels/s':>12}")
     for variant, row in results.items():
         print(f"{variant:10}{row['seconds']:10.2f}{row['peak_mib']:10.0f}{count / row['seconds']:12.0f}")

@@ -7,21 +7,25 @@ the MNI152 T1 at 1 mm is segmented. Prints median seconds, the ratios of first t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from pathlib import Path
+from functools import partial
 from statistics import median
 
-from benchmarks.attention import in_own_process
-from benchmarks.engines import CHECKPOINT, describe_machine, verdict
-from bundle.engines import load_network
-from networks import TransformerUNet
-from scripts.sample_volume import write_sample_volume
+from benchmarks.measure import (
+    CHECKPOINT,
+    describe_machine,
+    in_own_process,
+    make_parser,
+    positive,
+    sample_scan,
+    seconds_of,
+    silence,
+    verdict,
+)
 
 SEGMENT = (sys.executable, "-m", "scripts.segment")
 RESULT = "_seg.nii.gz"  # is in the line of a result
@@ -30,9 +34,7 @@ HELP_BAR, SECOND_BAR = 1.0, 0.5
 
 def help_seconds() -> float:
     """Return the seconds of ``--help``."""
-    started = time.perf_counter()
-    subprocess.run([*SEGMENT, "--help"], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+    return seconds_of(lambda: subprocess.run([*SEGMENT, "--help"], check=True, stdout=subprocess.DEVNULL))
 
 
 def result_seconds(image: str, cache_home: str) -> float:
@@ -50,16 +52,17 @@ def result_seconds(image: str, cache_home: str) -> float:
             seconds = next((time.perf_counter() - started for line in process.stdout if RESULT in line), None)
             process.stdout.read()
         if seconds is None:
-            raise SystemExit(f"{' '.join(command)}: printed no result, exit code {process.returncode}")
+            raise SystemExit(f"error: {' '.join(command)}: printed no result, exit code {process.returncode}")
     return seconds
 
 
 def load_seconds(cache_dir: str) -> float:
     """Return the seconds of ``load_network`` in this process; PyTorch is imported already, the engine is not."""
-    warnings.simplefilter("ignore")
-    started = time.perf_counter()
-    load_network(TransformerUNet(), CHECKPOINT, cache_dir=cache_dir)
-    return time.perf_counter() - started
+    from bundle.engines import load_network
+    from networks import TransformerUNet
+
+    silence()
+    return seconds_of(lambda: load_network(TransformerUNet(), CHECKPOINT, cache_dir=cache_dir))
 
 
 def measure(image: str, repeats: int) -> dict[str, list[float]]:
@@ -69,34 +72,29 @@ def measure(image: str, repeats: int) -> dict[str, list[float]]:
         with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as cache_dir:
             for name, run in (
                 ("--help", help_seconds),
-                ("first result, empty cache", lambda: result_seconds(image, home)),
-                ("first result, filled cache", lambda: result_seconds(image, home)),
-                ("load_network, empty cache", lambda: in_own_process("benchmarks.startup", "--load", cache_dir)),
-                ("load_network, filled cache", lambda: in_own_process("benchmarks.startup", "--load", cache_dir)),
+                ("first result, empty cache", partial(result_seconds, image, home)),
+                ("first result, filled cache", partial(result_seconds, image, home)),
+                ("load_network, empty cache", partial(in_own_process, load_seconds, cache_dir)),
+                ("load_network, filled cache", partial(in_own_process, load_seconds, cache_dir)),
             ):
                 print(f"{name}, {repeat + 1} of {repeats} ...", file=sys.stderr, flush=True)
                 seconds.setdefault(name, []).append(run())
     return seconds
 
 
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--image")
+    parser.add_argument("--repeats", type=positive, default=2)
+    return parser.parse_args()
+
+
 def main() -> None:
     """Measure and print the table and the bars."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--image")
-    parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--load", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.load:
-        print(json.dumps(load_seconds(options.load)))
-        return
-    if options.repeats < 1:
-        parser.error(f"--repeats must be at least 1, got {options.repeats}")
+    options = parse_arguments()
     print(describe_machine(), flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        image = options.image
-        if image is None:
-            image = str(Path(folder) / "mni152_t1.nii.gz")
-            write_sample_volume(Path(image))
+    with sample_scan(options.image) as image:
         seconds = measure(image, options.repeats)
     print(f"\n{'':28}{'min s':>8}{'median s':>10}")
     for name, times in seconds.items():
