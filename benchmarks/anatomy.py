@@ -9,32 +9,30 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
-import numpy as np
-import torch
-from monai.metrics import compute_dice
+from benchmarks.measure import CHECKPOINT, make_parser, silence
 
-from bundle.datasets import find_pairs
-from bundle.evaluation import CaseScores, Scorer, Summary, mirror_line, summarise
-from bundle.evaluation.tables import write_json
-from bundle.inference.segmenter import Segmenter
-from bundle.labels import read_labels
-from scripts.sample_volume import write_sample_volume
+if TYPE_CHECKING:
+    import numpy as np
 
-IGNORED_VOXELS = (255,)
-UNSCORED_CODES = (24,)  # drawn in part only in the manual labels
+    from bundle.evaluation import CaseScores, Summary
+    from bundle.inference.segmenter import Segmenter
+
 GREY_CODES = (3, 42, 8, 47, 10, 49, 11, 50, 12, 51, 13, 52, 17, 53, 18, 54, 26, 58)
 WHITE_CODES = (2, 41, 7, 46)
 
 
 def score_cases(segmenter: Segmenter, dataset_dir: str) -> list[CaseScores]:
     """Segment and score each scan of a folder; cases have the scans' file names."""
-    scorer = Scorer(read_labels(), IGNORED_VOXELS, UNSCORED_CODES)
+    from benchmarks.overlap import IGNORED_CODE, UNSCORED_CODES
+    from bundle.datasets import find_pairs
+    from bundle.evaluation import Scorer
+    from bundle.labels import read_labels
+
+    scorer = Scorer(read_labels(), [IGNORED_CODE], UNSCORED_CODES)
     return [
         scorer.score_files(Path(pair["image"]).name, segmenter.segment(pair["image"]).label_map, pair["label"])
         for pair in find_pairs(dataset_dir)
@@ -54,12 +52,20 @@ def score_scans(segmenter: Segmenter, dataset_dir: str) -> dict[str, dict[str, f
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
     """Return the Dice overlap of two masks."""
-    return compute_dice(*(torch.from_numpy(mask)[None, None] for mask in (first, second))).item()
+    import torch
+    from monai.metrics import compute_dice
+
+    masks = [torch.from_numpy(mask)[None, None] for mask in (first, second)]
+    return float(compute_dice(masks[0], masks[1]))
 
 
 def score_mni152(segmenter: Segmenter, folder: Path) -> dict[str, float]:
     """Return the Dice of predicted grey and white matter with nilearn's maps above 0.5."""
+    import nibabel as nib
+    import numpy as np
     from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+
+    from scripts.sample_volume import write_sample_volume
 
     sample = folder / "mni152_t1.nii.gz"
     write_sample_volume(sample)
@@ -82,6 +88,8 @@ def scans_record(cases: list[CaseScores], summary: Summary) -> dict[str, Any]:
 
 def print_scans(cases: list[CaseScores], summary: Summary) -> None:
     """Print the Dice of each structure and scan, the means with their intervals, and the confusion of sides."""
+    from bundle.evaluation import mirror_line
+
     print(f"{'structure':30}" + "".join(f"{case.case[:8]:>9}" for case in cases) + f"{'mean':>9}   interval")
     for row, dice in zip(summary.structures, dice_table(cases).values(), strict=True):
         found = row.estimates["dice"]
@@ -98,16 +106,28 @@ def print_scans(cases: list[CaseScores], summary: Summary) -> None:
     print(mirror_line(summary))
 
 
-def main() -> None:
-    """Print the table; write it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__)
     parser.add_argument("--dataset-dir")
-    parser.add_argument("--checkpoint", default="models/model.pt")
+    parser.add_argument("--checkpoint", default=str(CHECKPOINT))
     parser.add_argument("--pixdim", type=float)
     parser.add_argument("--mirror-averaging", action="store_true")
     parser.add_argument("--json")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table; write it as JSON where asked."""
+    options = parse_arguments()
+    from bundle.datasets import find_pairs
+    from bundle.evaluation import summarise
+    from bundle.evaluation.tables import write_json
+    from bundle.inference.segmenter import Segmenter
+
+    silence()
+    if options.dataset_dir:
+        find_pairs(options.dataset_dir)  # refused before a minute is spent
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         overrides: dict[str, Any] = {"pixdim": [options.pixdim] * 3} if options.pixdim else {}
