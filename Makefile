@@ -11,10 +11,10 @@ RESULT := output/demo/mni152_t1/mni152_t1
 
 BENCHMARKS := anatomy attention attention_scaling engines flags qkv_training speed startup unetr
 
-.PHONY: help demo test lint bench bundle clean
+.PHONY: help demo test coverage lint bench bundle clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-6s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
 
 demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the results are
 	$(VENV_PYTHON) -m monai.bundle run --config_file configs/inference.json --datalist "['$(SAMPLE)']" \
@@ -29,6 +29,9 @@ demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the re
 
 test: $(DEVELOPMENT) ## run the tests; PYTEST_ARGS="-k window" passes options to pytest
 	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS)
+
+coverage: $(DEVELOPMENT) ## run the tests and print how much of the code they reach
+	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS) --cov --cov-report=term
 
 lint: $(DEVELOPMENT) ## check style, format, types and the direction of imports
 	$(VENV_PYTHON) -m ruff check .

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -12,10 +13,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from bundle.forms import FORMS
+
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS_FILES = ("requirements.txt", "requirements-dev.txt")
 SETUP_FILES = (*REQUIREMENTS_FILES, "constraints.txt", "Makefile", "scripts/environment.sh", ".ci/run")
-TARGETS = ("help", "demo", "test", "lint", "bench", "bundle", "clean")
+TARGETS = ("help", "demo", "test", "coverage", "lint", "bench", "bundle", "clean")
 
 
 def read_requirements(name: str) -> dict[str, Requirement]:
@@ -128,3 +131,20 @@ def test_metadata_names_the_pinned_versions() -> None:
     pins = read_requirements("constraints.txt")
     for package, stated in (named | metadata["required_packages_version"]).items():
         assert stated == pinned_version(pins[canonicalize_name(package)]), package
+
+
+def test_workflow_runs_ci_on_every_supported_python() -> None:
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert "run: .ci/run" in workflow
+    (versions,) = re.findall(r"python: \[(.*)\]", workflow)
+    named = re.findall(r"python3\.\d+", (ROOT / "scripts/environment.sh").read_text().split("find_python()")[1])
+    assert {f"python{version}" for version in re.findall(r"3\.\d+", versions)} == set(named)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_exported_files_are_ignored_by_git_and_weights_are_not(form: str) -> None:
+    names = [file := FORMS[form].file, f"{file}.json", *(["model.bin"] if form == "openvino" else [])]
+    for folder in ("models", "models/hippocampus"):
+        listed = [f"{folder}/{name}" for name in (*names, "model.pt", "manifest.json")]
+        done = subprocess.run(["git", "check-ignore", *listed], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.splitlines() == listed[:-2]
