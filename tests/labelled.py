@@ -74,3 +74,33 @@ def write_bids(folder: Path, derivatives: bool = True) -> None:
     rows = [f"{code}\t{name}\n" for code, name in NAMES.items()]
     (folder / "dseg.tsv").write_text("index\tname\n" + "".join(rows))
     (folder / "dataset_description.json").write_text("{}")
+
+
+def write_nnunet(folder: Path, cases: int = 6) -> list[str]:
+    """Write a data set of nnU-Net's form: no list of cases, codes by name, images with the number of their channel."""
+    names = write_msd(folder, cases)
+    for name in names:
+        (folder / "imagesTr" / f"{name}.nii.gz").rename(folder / "imagesTr" / f"{name}_0000.nii.gz")
+    labels = {name: code for code, name in NAMES.items()}
+    table = {"channel_names": {"0": "T1"}, "labels": labels, "numTraining": cases}
+    (folder / "dataset.json").write_text(json.dumps(table))
+    return names
+
+
+def write_folders(folder: Path, cases: int = 6) -> list[str]:
+    """Write ``imagesTr`` and ``labelsTr`` alone."""
+    names = write_msd(folder, cases)
+    (folder / "dataset.json").unlink()
+    return names
+
+
+def write_side_by_side(folder: Path, cases: int = 6) -> list[str]:
+    """Write ``NAME_T1.nii.gz`` with ``NAME_labels.nii.gz``."""
+    names = [f"case_{number:02d}" for number in range(cases)]
+    for number, name in enumerate(names):
+        write_pair(folder / f"{name}_T1.nii.gz", folder / f"{name}_labels.nii.gz", number)
+    return names
+
+
+LAYOUTS = (write_msd, write_nnunet, write_bids, write_folders, write_side_by_side)
+"""A writer for each layout that a data set may have."""

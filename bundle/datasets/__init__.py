@@ -3,9 +3,8 @@
 from bundle.datasets.case import Case, LabelledDataset
 from bundle.datasets.check import check_dataset
 from bundle.datasets.folds import Split, make_folds, read_folds, split_cases, write_folds
-from bundle.datasets.layout import read_dataset
+from bundle.datasets.layout import find_pairs, list_cases, read_dataset
 from bundle.datasets.paired import CaseDataset, PairedDataset
-from bundle.datasets.plain import find_pairs
 from bundle.datasets.prepare import fold_datalist, prepare_dataset
 from bundle.datasets.statistics import DatasetStatistics, compute_statistics, dataset_statistics, grid_extents
 from bundle.errors import DatasetError
@@ -24,6 +23,7 @@ __all__ = [
     "find_pairs",
     "fold_datalist",
     "grid_extents",
+    "list_cases",
     "make_folds",
     "prepare_dataset",
     "read_dataset",

@@ -39,7 +39,8 @@ def bids_cases(folder: Path, problems: list[InputError]) -> list[Case]:
         candidates = next(filter(None, (_matching(entities, group) for group in (beside, derived))), [])
         if len(candidates) > 1:
             names = ", ".join(str(path.relative_to(folder)) for path in candidates)
-            problems.append(InputError(image, f"found {len(candidates)} label files ({names})", "one is wanted"))
+            found = f"found {len(candidates)} label files ({names})"
+            problems.append(InputError(image, found, "one is wanted", "pairs"))
         looked_for = image.with_name(volume_stem(image).removesuffix(IMAGE_SUFFIX) + f"{LABEL_SUFFIX}.nii.gz")
         label = candidates[0] if candidates else looked_for
         used |= set(candidates)
@@ -48,7 +49,8 @@ def bids_cases(folder: Path, problems: list[InputError]) -> list[Case]:
     for label in [*beside, *derived]:
         spare = label not in used and _entities(label).get("space") in OWN_SPACES
         if spare and (label in beside or _session(label) not in imaged):
-            problems.append(InputError(label, "found labels without an image", f"a *_{IMAGE_SUFFIX} image is wanted"))
+            wanted = f"a *_{IMAGE_SUFFIX} image is wanted"
+            problems.append(InputError(label, "found labels without an image", wanted, "pairs"))
     return cases
 
 

@@ -26,6 +26,10 @@ class Case:
     label: Path
     subject: str
 
+    def item(self) -> dict[str, str]:
+        """Return ``{"image": path, "label": path}``, as MONAI's transforms and datalists have it."""
+        return {"image": str(self.image), "label": str(self.label)}
+
 
 @dataclass(frozen=True)
 class LabelledDataset:
@@ -34,13 +38,18 @@ class LabelledDataset:
     Attributes:
         folder: where the data set lies.
         cases: ordered by name.
-        labels: background first; channels follow the codes.
+        table: the structures, background first; channel by channel.
         modality: what the data set says that its images are, such as ``"MRI"``.
         problems: what is wrong with the listing itself, see :func:`bundle.datasets.check_dataset` for the rest.
     """
 
     folder: Path
     cases: Sequence[Case]
-    labels: Sequence[Label]
+    table: Sequence[Label]
     modality: str = ""
     problems: Sequence[InputError] = field(default=())
+
+    @property
+    def labels(self) -> Sequence[Label]:
+        """The table, under the name that configs of version 0.8 know."""
+        return self.table

@@ -6,21 +6,19 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from nibabel.affines import apply_affine, voxel_sizes
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bundle.datasets.case import Case, LabelledDataset
 from bundle.errors import GeometryWarning, InputError
-from bundle.io.geometry import choose_affine
-from bundle.io.read import digest, read_voxels
+from bundle.io.geometry import Grid, voxel_volume
+from bundle.io.read import read_voxels, voxel_digest
 
-GRID_TOLERANCE = 0.05
-"""Share of the smallest voxel edge by which corners may differ: single precision and quaternions explain less."""
 MAX_SIZE_RATIO = 4.0
 """Between the edge of a case's voxel (cube root of its volume) and the data set's median: beyond, a unit is wrong."""
 LISTED_CODES = 8
@@ -28,11 +26,11 @@ LISTED_CODES = 8
 
 @dataclass(frozen=True, eq=False)
 class StoredFile:
-    """What can be had of a file: voxels (X, Y, Z) and the affine (4, 4) in mm; ``None`` for what cannot."""
+    """What can be had of a file: voxels (X, Y, Z), and where they lie; ``None`` for what cannot."""
 
     path: Path
-    data: np.ndarray | None
-    affine: np.ndarray | None
+    data: NDArray[Any] | None
+    grid: Grid | None
 
 
 @dataclass
@@ -58,7 +56,7 @@ def check_dataset(dataset: LabelledDataset, num_workers: int | None = None, prog
         num_workers: threads; the number of cores by default.
         progress: show a bar when the output is a terminal.
     """
-    codes = {label.code for label in dataset.labels}
+    codes = {label.code for label in dataset.table}
     with warnings.catch_warnings(), ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         warnings.simplefilter("ignore", GeometryWarning)  # given where the file is used
         found = pool.map(lambda case: check_case(case, codes), dataset.cases)
@@ -80,10 +78,10 @@ def check_case(case: Case, codes: set[int]) -> CaseFindings:
     findings = CaseFindings(case.image)
     image, label = (_stored(path, findings.problems) for path in (case.image, case.label))
     if image.data is not None:
-        findings.digest = digest(image.data)
+        findings.digest = voxel_digest(image.data)
         findings.problems += _image_problems(image.data, image.path)
-    if image.affine is not None:
-        findings.voxel_edge = float(abs(np.linalg.det(image.affine[:3, :3])) ** (1 / 3))
+    if image.grid is not None:
+        findings.voxel_edge = float(voxel_volume(image.grid.affine) ** (1 / 3))
     if label.data is not None:
         findings.problems += _label_problems(label.data, label.path, codes)
     findings.problems += _pair_problems(image, label)
@@ -97,79 +95,73 @@ def _stored(path: Path, problems: list[InputError]) -> StoredFile:
         problems.append(error)
         return StoredFile(path, None, None)
     try:
-        affine = choose_affine(voxels.header, path)
+        grid = voxels.info.place()
     except InputError as error:
         problems.append(error)
-        affine = None
-    return StoredFile(path, voxels.data, affine)
+        grid = None
+    return StoredFile(path, voxels.data, grid)
 
 
-def _unusable(data: np.ndarray, path: Path) -> list[InputError]:
+def _unusable(data: NDArray[Any], path: Path) -> list[InputError]:
     count = data.size - int(np.count_nonzero(np.isfinite(data)))
-    return [InputError(path, f"found {count} voxels that are NaN or Inf", "finite values are wanted")] if count else []
+    if not count:
+        return []
+    return [InputError(path, f"found {count} voxels that are NaN or Inf", "finite values are wanted", "intensities")]
 
 
-def _image_problems(data: np.ndarray, path: Path) -> list[InputError]:
+def _image_problems(data: NDArray[Any], path: Path) -> list[InputError]:
     problems = _unusable(data, path)
     if data.min() == data.max():
         found = f"found the value {data.flat[0]:g} in every voxel"
-        problems.append(InputError(path, found, "an image with contrast is wanted"))
+        problems.append(InputError(path, found, "an image with contrast is wanted", "intensities"))
     return problems
 
 
-def _label_problems(data: np.ndarray, path: Path, codes: set[int]) -> list[InputError]:
+def _label_problems(data: NDArray[Any], path: Path, codes: set[int]) -> list[InputError]:
     problems = _unusable(data, path)
     values = np.unique(data)
     values = values[np.isfinite(values)]
     fractions = values[values != np.rint(values)]
     if len(fractions):
         found = f"found labels that are no whole numbers ({_shown(fractions)})"
-        problems.append(InputError(path, found, "integer codes are wanted"))
+        problems.append(InputError(path, found, "integer codes are wanted", "labels"))
     whole = values[values == np.rint(values)]
     unknown = [value for value in whole if value not in codes]
     if unknown and codes:
-        found = f"found the codes {_shown(unknown)}"
-        problems.append(InputError(path, found, f"those of the label table are wanted ({_shown(sorted(codes))})"))
+        wanted = f"those of the label table are wanted ({_shown(sorted(codes))})"
+        problems.append(InputError(path, f"found the codes {_shown(unknown)}", wanted, "labels"))
     if not whole.any() and not len(fractions):
-        problems.append(InputError(path, "found no labelled voxel", "at least one structure is wanted"))
+        problems.append(InputError(path, "found no labelled voxel", "at least one structure is wanted", "labels"))
     return problems
 
 
 def _pair_problems(image: StoredFile, label: StoredFile) -> list[InputError]:
     if image.data is None or label.data is None:
         return []
-    problems = []
-    wanted = "the image's grid is wanted"
+    differences = []
     if image.data.shape != label.data.shape:
-        found = f"found shape {label.data.shape} against {image.data.shape} in {image.path}"
-        problems.append(InputError(label.path, found, wanted))
-    if image.affine is not None and label.affine is not None:
-        corners = np.array(list(product(*((0, length - 1) for length in image.data.shape))))
-        moved = apply_affine(label.affine, corners) - apply_affine(image.affine, corners)
-        distance = float(np.linalg.norm(moved, axis=1).max())
-        if distance > GRID_TOLERANCE * voxel_sizes(image.affine).min():
-            found = f"found an affine that puts a corner {distance:.3g} mm away from where {image.path} has it"
-            problems.append(InputError(label.path, found, wanted))
-    return problems
+        differences.append(f"found shape {label.data.shape} against {image.data.shape} in {image.path}")
+    if image.grid is not None and label.grid is not None:
+        # With the image's shape, so that another affine is named whether or not the shape is another too.
+        differences.append(image.grid.difference(replace(label.grid, shape=image.grid.shape)) or "")
+    return [InputError(label.path, found, "the image's grid is wanted", "grid") for found in differences if found]
 
 
 def _listed_twice(cases: Sequence[Case]) -> list[InputError]:
     problems = []
-    for values, what in (
-        ([case.image for case in cases], "image"),
-        ([case.label for case in cases], "label map"),
-    ):
+    for what, paths in (("image", [case.image for case in cases]), ("label map", [case.label for case in cases])):
         seen: set[Path] = set()
-        for path in (path.resolve() for path in values):
+        for path in (path.resolve() for path in paths):
             if path in seen:
-                problems.append(InputError(path, f"found the {what} in two cases", "one case for each is wanted"))
+                found = f"found the {what} in two cases"
+                problems.append(InputError(path, found, "one case for each is wanted", "dataset"))
             seen.add(path)
     first: dict[str, Path] = {}
     for case in cases:
         other = first.setdefault(case.name, case.image)
         if other != case.image:
             found = f"found the name {case.name} of {other} again"
-            problems.append(InputError(case.image, found, "one name for each case is wanted"))
+            problems.append(InputError(case.image, found, "one name for each case is wanted", "dataset"))
     return problems
 
 
@@ -181,7 +173,7 @@ def _stored_twice(findings: Iterable[CaseFindings]) -> list[InputError]:
             other = first.setdefault(finding.digest, finding.image)
             if other != finding.image:
                 found = f"found the voxels of {other} again"
-                problems.append(InputError(finding.image, found, "every image once is wanted"))
+                problems.append(InputError(finding.image, found, "every image once is wanted", "dataset"))
     return problems
 
 
@@ -196,12 +188,13 @@ def _odd_sizes(findings: Sequence[CaseFindings]) -> list[InputError]:
             finding.image,
             f"found voxels of {finding.voxel_edge:.3g} mm (cube root of the volume)",
             f"{limit} {median:.3g} mm",
+            "geometry",
         )
         for finding in findings
         if finding.voxel_edge is not None and not 1 / MAX_SIZE_RATIO <= finding.voxel_edge / median <= MAX_SIZE_RATIO
     ]
 
 
-def _shown(values: Sequence[float] | np.ndarray) -> str:
+def _shown(values: Sequence[float] | NDArray[Any]) -> str:
     shown = ", ".join(f"{value:g}" for value in values[:LISTED_CODES])
     return shown + (", ..." if len(values) > LISTED_CODES else "")

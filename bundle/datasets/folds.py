@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle.datasets.case import Case
-from bundle.errors import InputError
+from bundle.errors import InputError, OptionError
 from bundle.io.whole import whole_file
 
 ALL = "all"
@@ -44,14 +44,14 @@ def split_cases(
         splits_file: read when it exists, else written; nnU-Net's ``splits_final.json`` has the same form.
 
     Raises:
-        InputError: when there is no such fold, there are more folds than subjects, or ``splits_file`` does not hold a
-            partition of the cases into ``num_folds`` folds.
+        OptionError: when there is no such fold, or there are more folds than subjects.
+        InputError: when ``splits_file`` does not hold a partition of the cases into ``num_folds`` folds.
     """
     ordered = sorted(cases, key=lambda case: case.name)
     if fold == ALL:
         return Split(ordered, ordered)
     if not isinstance(fold, int) or not 0 <= fold < num_folds:
-        raise InputError("fold", f"found {fold}", f"0 to {num_folds - 1}, or {ALL}, is wanted")
+        raise OptionError("fold", f"found {fold}", f"0 to {num_folds - 1}, or {ALL}, is wanted")
     if splits_file is None:
         folds = make_folds(cases, num_folds, seed)
     elif Path(splits_file).exists():
@@ -71,12 +71,12 @@ def make_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0) -> list
     Only names, subjects and the seed count, not the order of the cases.
 
     Raises:
-        InputError: when there are fewer than 2 folds, or fewer subjects than folds.
+        OptionError: when there are fewer than 2 folds, or fewer subjects than folds.
     """
     subjects = sorted({case.subject for case in cases})
     if not 2 <= num_folds <= len(subjects):
         wanted = f"2 to {len(subjects)}, the number of subjects, is wanted"
-        raise InputError("num_folds", f"found {num_folds}", wanted)
+        raise OptionError("num_folds", f"found {num_folds}", wanted)
     drawn = np.random.default_rng(seed).permutation(len(subjects))
     fold_of = {subjects[index]: place % num_folds for place, index in enumerate(drawn)}
     return [sorted(case.name for case in cases if fold_of[case.subject] == fold) for fold in range(num_folds)]
@@ -86,11 +86,10 @@ def write_folds(folds: Sequence[Sequence[str]], path: str | Path, overwrite: boo
     """Write folds in the form of nnU-Net's ``splits_final.json``.
 
     Raises:
-        FileExistsError: when ``path`` exists and ``overwrite`` is false.
+        ExistsError: when ``path`` exists and ``overwrite`` is false.
     """
     names = sorted(name for fold in folds for name in fold)
     content = [{"train": [name for name in names if name not in set(fold)], "val": list(fold)} for fold in folds]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, overwrite) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -107,18 +106,17 @@ def read_folds(path: str | Path, cases: Sequence[Case], num_folds: int) -> list[
         folds = [[str(name) for name in entry["val"]] for entry in content]
         trained = [{str(name) for name in entry["train"]} for entry in content]
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(path, f"cannot be read ({error})", SPLITS_WANTED) from error
+        raise InputError(path, f"cannot be read ({error})", SPLITS_WANTED, "dataset") from error
     if len(folds) != num_folds:
-        raise InputError(path, f"found {len(folds)} folds", f"num_folds = {num_folds} is wanted")
+        raise InputError(path, f"found {len(folds)} folds", f"num_folds = {num_folds} is wanted", "dataset")
     names = {case.name for case in cases}
     times = Counter(name for fold in folds for name in fold)
     wrong = sorted({name for name in names if times[name] != 1} | (times.keys() - names))
     if wrong:
         found = f"found {', '.join(wrong[:5])} missing, unknown or in two folds ({len(wrong)} in all)"
-        raise InputError(path, found, "every case in the validation of one fold is wanted")
+        raise InputError(path, found, "every case in the validation of one fold is wanted", "dataset")
     for number, (fold, train) in enumerate(zip(folds, trained, strict=True)):
         if train != names - set(fold):
-            raise InputError(
-                path, f"found other training cases in fold {number}", "all cases not in its val are wanted"
-            )
+            found = f"found other training cases in fold {number}"
+            raise InputError(path, found, "all cases not in its val are wanted", "dataset")
     return folds

@@ -1,9 +1,10 @@
-"""Find the images and labels of a data set: Medical Segmentation Decathlon, nnU-Net, BIDS, or two plain folders."""
+"""Find the images and labels of a data set: Medical Segmentation Decathlon, nnU-Net, BIDS, or plain files by name."""
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,33 @@ import numpy as np
 
 from bundle.datasets.bids import bids_cases, bids_label_table, is_bids
 from bundle.datasets.case import Case, LabelledDataset
-from bundle.errors import InputError
-from bundle.io.names import SUFFIXES, volume_stem, volume_suffix
+from bundle.datasets.plain import folder_cases, side_by_side_cases, side_by_side_table
+from bundle.errors import DatasetError, InputError, MissingError
+from bundle.io.names import volume_stem
 from bundle.io.read import read_voxels
 from bundle.labels import MAX_CHANNELS, MAX_CODE, Label, make_labels, read_labels
 
 LAYOUTS_WANTED = (
-    "a dataset.json (Medical Segmentation Decathlon, nnU-Net), BIDS subjects (sub-*/anat) or the folders imagesTr and "
-    "labelsTr are wanted"
+    "a dataset.json (Medical Segmentation Decathlon, nnU-Net), BIDS subjects (sub-*/anat), the folders imagesTr and "
+    "labelsTr, or files NAME_T1.nii.gz and NAME_labels.nii.gz are wanted"
 )
-CHANNEL_SUFFIX = "_0000"
-"""What nnU-Net adds to the name of a case for its first channel."""
+
+
+@dataclass
+class Listing:
+    """What a folder says about its cases, no image and no label table opened.
+
+    Attributes:
+        cases: ordered by name.
+        label_table: the file that names the structures, if there is one.
+        modality: what the data set says that its images are.
+        problems: what is wrong with the listing.
+    """
+
+    cases: list[Case]
+    label_table: Path | None = None
+    modality: str = ""
+    problems: list[InputError] = field(default_factory=list)
 
 
 def read_dataset(folder: str | Path) -> LabelledDataset:
@@ -32,52 +49,90 @@ def read_dataset(folder: str | Path) -> LabelledDataset:
     - BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz`` with ``*_dseg.nii.gz`` beside it or under ``derivatives``, names in
       ``dseg.tsv``.
     - ``imagesTr`` and ``labelsTr`` alone.
+    - ``NAME_T1.nii.gz`` with ``NAME_labels.nii.gz`` in one folder, names in ``labels.tsv`` or ``dseg.tsv`` beside them.
 
     Without names, the structures are the codes found in the label files, which are read for it.
 
     Raises:
         InputError: when the folder is none of these, or its ``dataset.json`` cannot be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", LAYOUTS_WANTED)
-    table = folder / "dataset.json"
-    problems: list[InputError] = []
-    modality = ""
-    if table.is_file():
-        content = _read_json(table)
-        modality = _modality(content, table, problems)
-        listed = content.get("training")
-        cases = _plain_cases(folder) if listed is None else _listed_cases(listed, table, problems)
-        labels = _labels(table, problems)
-    elif is_bids(folder):
-        modality = "T1w"
-        cases = bids_cases(folder, problems)
-        named = bids_label_table(folder)
-        labels = _labels(named, problems) if named else _labels_in_files(cases, folder, problems)
+    listing = _listing(Path(folder))
+    problems = listing.problems
+    if listing.label_table is None:
+        table = _codes_as_table(listing.cases, Path(folder), problems)
     else:
-        cases = _plain_cases(folder)
-        labels = _labels_in_files(cases, folder, problems) if cases else []
-    if not cases and not problems:
-        raise InputError(folder, "found no images with labels", LAYOUTS_WANTED)
-    return LabelledDataset(folder, sorted(cases, key=lambda case: case.name), labels, modality, problems)
+        table = _read_table(listing.label_table, problems)
+    return LabelledDataset(Path(folder), listing.cases, table, listing.modality, problems)
+
+
+def list_cases(folder: str | Path) -> list[Case]:
+    """Return the cases of a data set in any layout of :func:`read_dataset`, for whoever has a label table already.
+
+    No image, no label map and no label table is opened.
+
+    Raises:
+        InputError: when the folder is no data set, or its ``dataset.json`` cannot be read.
+        DatasetError: when something is wrong with the listing, such as two label files for one image.
+        MissingError: when an image or a label file is missing.
+    """
+    listing = _listing(Path(folder))
+    if listing.problems:
+        raise DatasetError(folder, listing.problems)
+    for path in (path for case in listing.cases for path in (case.image, case.label)):
+        if not path.is_file():
+            raise MissingError(path, "no such file", "every image needs its labels, and labels their image")
+    return listing.cases
+
+
+def find_pairs(dataset_dir: str | Path) -> list[dict[str, str]]:
+    """Return ``[{"image": path, "label": path}, ...]`` of a data set in any layout, see :func:`list_cases`."""
+    return [case.item() for case in list_cases(dataset_dir)]
+
+
+def _listing(folder: Path) -> Listing:
+    if not folder.is_dir():
+        raise MissingError(folder, "no such folder", LAYOUTS_WANTED)
+    if (folder / "dataset.json").is_file():
+        listing = _described_listing(folder / "dataset.json")
+    elif is_bids(folder):
+        problems: list[InputError] = []
+        listing = Listing(bids_cases(folder, problems), bids_label_table(folder), "T1w", problems)
+    elif cases := folder_cases(folder):
+        listing = Listing(cases)
+    else:
+        listing = Listing(side_by_side_cases(folder), side_by_side_table(folder))
+    if not listing.cases and not listing.problems:
+        raise InputError(folder, "found no images with labels", LAYOUTS_WANTED, "dataset")
+    listing.cases.sort(key=lambda case: case.name)
+    return listing
+
+
+def _described_listing(table: Path) -> Listing:
+    """List what a ``dataset.json`` describes."""
+    content = _read_json(table)
+    problems: list[InputError] = []
+    modality = _modality(content, table, problems)
+    listed = content.get("training")
+    cases = folder_cases(table.parent) if listed is None else _listed_cases(listed, table, problems)
+    return Listing(cases, table, modality, problems)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(path, f"cannot be read as JSON ({error})", "a data set's description is wanted") from error
+        wanted = "a data set's description is wanted"
+        raise InputError(path, f"cannot be read as JSON ({error})", wanted, "dataset") from error
     if not isinstance(content, dict):
-        raise InputError(path, f"found a {type(content).__name__}", "a JSON object is wanted")
+        raise InputError(path, f"found a {type(content).__name__}", "a JSON object is wanted", "dataset")
     return content
 
 
-def _labels(path: Path, problems: list[InputError]) -> list[Label]:
+def _read_table(path: Path, problems: list[InputError]) -> list[Label]:
     try:
         return read_labels(path)
-    except ValueError as error:
-        problems.append(InputError(path, str(error).removeprefix(f"{path}: ").rstrip("."), "a label table is wanted"))
+    except InputError as error:
+        problems.append(error)
         return []
 
 
@@ -86,7 +141,8 @@ def _modality(content: dict[str, Any], path: Path, problems: list[InputError]) -
     named = content.get("modality", content.get("channel_names", {}))
     names = [str(name) for name in (named.values() if isinstance(named, dict) else [named])]
     if len(names) > 1:
-        problems.append(InputError(path, f"found {len(names)} modalities ({', '.join(names)})", "one is wanted"))
+        found = f"found {len(names)} modalities ({', '.join(names)})"
+        problems.append(InputError(path, found, "one is wanted", "dataset"))
     return names[0] if names else ""
 
 
@@ -97,7 +153,7 @@ def _listed_cases(listed: Any, table: Path, problems: list[InputError]) -> list[
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
             found = f"found {json.dumps(entry)[:80]} as training entry {number}"
-            problems.append(InputError(table, found, "an object with an image and a label is wanted"))
+            problems.append(InputError(table, found, "an object with an image and a label is wanted", "dataset"))
             continue
         image = table.parent / entry["image"]
         name = volume_stem(image)
@@ -105,30 +161,7 @@ def _listed_cases(listed: Any, table: Path, problems: list[InputError]) -> list[
     return cases
 
 
-def _plain_cases(folder: Path) -> list[Case]:
-    """Pair ``imagesTr`` and ``labelsTr`` by name; a missing partner is given as the file that was looked for."""
-    images, labels = (
-        {
-            volume_stem(path): path
-            for path in sorted((folder / name).glob("*"))
-            if volume_suffix(path) and path.is_file() and not path.name.startswith(".")
-        }
-        for name in ("imagesTr", "labelsTr")
-    )
-    # nnU-Net: CASE_0000.nii.gz belongs to CASE.nii.gz
-    images = {stem if stem in labels else stem.removesuffix(CHANNEL_SUFFIX): path for stem, path in images.items()}
-    return [
-        Case(
-            name,
-            images.get(name, folder / "imagesTr" / f"{name}{SUFFIXES[0]}"),
-            labels.get(name, folder / "labelsTr" / f"{name}{SUFFIXES[0]}"),
-            name,
-        )
-        for name in sorted({*images, *labels})
-    ]
-
-
-def _labels_in_files(cases: list[Case], folder: Path, problems: list[InputError]) -> list[Label]:
+def _codes_as_table(cases: list[Case], folder: Path, problems: list[InputError]) -> list[Label]:
     """Name the structures of a data set without a table after the codes that its label files hold."""
 
     def codes(case: Case) -> set[int]:
@@ -138,11 +171,13 @@ def _labels_in_files(cases: list[Case], folder: Path, problems: list[InputError]
             return set()  # the check lists it
         return {int(value) for value in values if np.isfinite(value) and value == int(value)}
 
+    if not cases:
+        return []
     with ThreadPoolExecutor() as pool:
-        found = set().union(*pool.map(codes, cases))
-    usable = sorted(code for code in found if 0 < code <= MAX_CODE)
+        stored = set().union(*pool.map(codes, cases))
+    usable = sorted(code for code in stored if 0 < code <= MAX_CODE)
     if not 0 < len(usable) < MAX_CHANNELS:
-        wanted = f"1 to {MAX_CHANNELS - 1} are wanted"
-        problems.append(InputError(folder, f"found {len(usable)} structures in the label files", wanted))
+        found = f"found {len(usable)} structures in the label files"
+        problems.append(InputError(folder, found, f"1 to {MAX_CHANNELS - 1} are wanted", "labels"))
         return []
     return make_labels({code: f"label-{code}" for code in usable}, folder)

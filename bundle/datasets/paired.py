@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,40 +14,42 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bundle.datasets.case import Case
-from bundle.errors import InputError
-from bundle.labels import Label
+from bundle.errors import InputError, OptionError
+from bundle.labels import Label, renamed_keywords
 
 Sample = dict[str, Tensor]
+LISTED_VALUES = 8
 
 
-class CaseDataset(Dataset):
+class CaseDataset(Dataset[Sample]):
     """Each case once, without chance: for validation, and the source of :class:`PairedDataset`.
 
     Args:
         cases: images with labels.
-        labels: the structures; codes become channels.
+        table: the structures; codes become channels.
         preprocessing: MONAI transforms from ``{"image": path, "label": path}`` to tensors (C, X, Y, Z), none of them
             random.
         cache: keep what preprocessing gave in memory, each case from its first use on.
 
     Raises:
-        ValueError: when there is no case.
+        OptionError: when there is no case.
     """
 
+    @renamed_keywords(labels="table")
     def __init__(
         self,
         cases: Sequence[Case],
-        labels: Sequence[Label],
+        table: Sequence[Label],
         preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         cache: bool = True,
     ) -> None:
         if not cases:
-            raise ValueError("cases must not be empty.")
+            raise OptionError("cases", "found none", "at least one image with labels is wanted")
         self.cases = list(cases)
-        self.labels = list(labels)
+        self.table = list(table)
         self.preprocessing = preprocessing
         self.cache = cache
-        self.codes = torch.tensor([label.code for label in labels])
+        self.codes = torch.tensor([label.code for label in table])
         self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -56,17 +59,18 @@ class CaseDataset(Dataset):
         """Return ``image`` (C, X, Y, Z) float32 and ``label`` (1, X, Y, Z) uint8 channels.
 
         Raises:
-            InputError: when preprocessing gave image and label different sizes, or a code is not in the table.
+            InputError: when preprocessing gave image and label different sizes, or labels that are no whole numbers or
+                not in the table.
         """
         if index in self._kept:
             return self._kept[index]
         case = self.cases[index]
-        data = self.preprocessing({"image": str(case.image), "label": str(case.label)})
+        data = self.preprocessing(case.item())
         image = torch.as_tensor(data["image"]).as_subclass(torch.Tensor).float().contiguous()
         label = self._channels(torch.as_tensor(data["label"]).as_subclass(torch.Tensor), case)
         if image.shape[1:] != label.shape[1:]:
             found = f"found {tuple(label.shape[1:])} voxels after preprocessing"
-            raise InputError(case.label, found, f"the image's {tuple(image.shape[1:])} are wanted")
+            raise InputError(case.label, found, f"the image's {tuple(image.shape[1:])} are wanted", "grid")
         sample = {"image": image, "label": label}
         if self.cache:
             self._kept[index] = sample
@@ -74,23 +78,23 @@ class CaseDataset(Dataset):
 
     def channel_counts(self) -> Tensor:
         """Return the voxels of each channel over all cases, shape (channels,), int64."""
-        counts = torch.zeros(len(self.labels), dtype=torch.int64)
+        counts = torch.zeros(len(self.table), dtype=torch.int64)
         for index in tqdm(range(len(self)), "load", unit="case", disable=None):
-            counts += torch.bincount(self[index]["label"].flatten(), minlength=len(self.labels))
+            counts += torch.bincount(self[index]["label"].flatten(), minlength=len(self.table))
         return counts
 
     def _channels(self, codes: Tensor, case: Case) -> Tensor:
         """Turn codes of any shape into channels, uint8."""
-        codes = codes.round().long()
+        codes = whole_codes(codes, case.label)
         ordered, channels = self.codes.sort()
         place = torch.searchsorted(ordered, codes).clamp(max=len(ordered) - 1)
         if not torch.equal(ordered[place], codes):
-            unknown = sorted(set(codes.unique().tolist()) - set(self.codes.tolist()))
-            raise InputError(case.label, f"found the codes {unknown}", "those of the label table are wanted")
+            unknown = sorted(set(torch.unique(codes).tolist()) - set(self.codes.tolist()))
+            raise InputError(case.label, f"found the codes {unknown}", "those of the label table are wanted", "labels")
         return channels[place].to(torch.uint8)
 
 
-class PairedDataset(Dataset):
+class PairedDataset(Dataset[Sample]):
     """Augmented samples of images with labels; sample ``index`` depends on ``seed`` and ``index`` alone, in any worker.
 
     Every ``len(cases)`` indices are a pass: each case once, in an order of the pass's own.
@@ -100,7 +104,7 @@ class PairedDataset(Dataset):
 
     Args:
         cases: images with labels.
-        labels: the structures; codes become channels.
+        table: the structures; codes become channels.
         preprocessing: the part without chance, see :class:`CaseDataset`; runs once for each case.
         augmentation: the random part: MONAI ``Rand*d`` transforms of ``image`` (C, X, Y, Z) and ``label``
             (1, X, Y, Z, uint8 channels, to be interpolated by nearest neighbour); ``None`` for none.
@@ -109,14 +113,14 @@ class PairedDataset(Dataset):
         cache: keep preprocessed cases in memory; the workers of a loader share what was loaded before they started.
 
     Raises:
-        ValueError: when there is no case, or ``length`` is below 1.
-        TypeError: when ``augmentation`` takes no seed.
+        OptionError: when there is no case, ``length`` is below 1, or ``augmentation`` takes no seed.
     """
 
+    @renamed_keywords(labels="table")
     def __init__(
         self,
         cases: Sequence[Case],
-        labels: Sequence[Label],
+        table: Sequence[Label],
         preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         augmentation: Compose | Randomizable | None,
         length: int,
@@ -124,10 +128,11 @@ class PairedDataset(Dataset):
         cache: bool = True,
     ) -> None:
         if length < 1:
-            raise ValueError(f"length must be at least 1, got {length}.")
+            raise OptionError("length", f"found {length}", "at least 1 is wanted")
         if augmentation is not None and not isinstance(augmentation, Randomizable):
-            raise TypeError(f"augmentation must have set_random_state, got {type(augmentation).__name__}.")
-        self.source = CaseDataset(cases, labels, preprocessing, cache)
+            found = f"found a {type(augmentation).__name__} without set_random_state"
+            raise OptionError("augmentation", found, "a random transform of MONAI, or a Compose of such, is wanted")
+        self.source = CaseDataset(cases, table, preprocessing, cache)
         self.augmentation = augmentation
         self.length = length
         self.seed = seed
@@ -144,7 +149,8 @@ class PairedDataset(Dataset):
         """Return ``image`` (C, X, Y, Z) float32 and ``label`` (1, X, Y, Z) uint8 channels.
 
         Raises:
-            ValueError: when the augmentation gives several samples.
+            OptionError: when the augmentation gives several samples.
+            InputError: as for :class:`CaseDataset`, and when the augmentation gives labels that are no whole numbers.
         """
         # The copy keeps transforms that work in place off the cache.
         sample = {key: value.clone() for key, value in self.source[self.case_of(index)].items()}
@@ -155,10 +161,11 @@ class PairedDataset(Dataset):
         drawn: Any = self.augmentation(sample)  # type: ignore[operator]
         if isinstance(drawn, list):  # RandCropByPosNegLabeld and the like
             if len(drawn) != 1:
-                raise ValueError(f"augmentation must give one sample, got {len(drawn)}: set num_samples to 1.")
+                raise OptionError("augmentation", f"found {len(drawn)} samples", "one is wanted: set num_samples to 1")
             drawn = drawn[0]
         image, label = (torch.as_tensor(drawn[key]).as_subclass(torch.Tensor) for key in ("image", "label"))
-        return {"image": image.float().contiguous(), "label": label.round().to(torch.uint8).contiguous()}
+        channels = whole_codes(label, "augmentation").to(torch.uint8)
+        return {"image": image.float().contiguous(), "label": channels.contiguous()}
 
     def class_weights(self, power: float = 0.5) -> Tensor:
         """Return weights for the cross entropy: inverse frequency to the ``power``, mean 1, shape (channels,).
@@ -168,3 +175,21 @@ class PairedDataset(Dataset):
         """
         weights = self.source.channel_counts().clamp(min=1).double() ** -power
         return (weights / weights.mean()).float()
+
+
+def whole_codes(labels: Tensor, source: str | Path) -> Tensor:
+    """Return labels of any shape and type as int64; fractions would become the codes of other structures.
+
+    Args:
+        labels: as read or interpolated.
+        source: where they come from, for the message.
+
+    Raises:
+        InputError: when there are fractions, NaN or Inf among them.
+    """
+    whole = labels.isfinite() & (labels == labels.round())
+    if not whole.all():
+        values = torch.unique(labels[~whole])[:LISTED_VALUES].tolist()
+        found = f"found labels that are no whole numbers ({', '.join(f'{value:g}' for value in values)})"
+        raise InputError(source, found, "integer codes, interpolated by nearest neighbour, are wanted", "labels")
+    return labels.long()

@@ -8,10 +8,10 @@ from pathlib import Path
 from bundle.datasets.case import LabelledDataset
 from bundle.datasets.check import check_dataset
 from bundle.datasets.folds import split_cases
-from bundle.datasets.layout import read_dataset
+from bundle.datasets.layout import list_cases, read_dataset
 from bundle.datasets.statistics import cached_statistics, dataset_statistics
 from bundle.errors import DatasetError
-from bundle.labels import write_labels
+from bundle.io.label_table import write_labels
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def prepare_dataset(folder: str | Path, output_dir: str | Path, num_workers: int
     Raises:
         DatasetError: when anything is wrong with the data set, after logging a line for each problem.
         InputError: when the folder is no data set.
-        FileExistsError: when ``output_dir`` holds the label table of another training.
+        ExistsError: when ``output_dir`` holds the label table of another training.
     """
     dataset = read_dataset(folder)
     if dataset.problems or not _was_sound(dataset, output_dir):
@@ -38,10 +38,10 @@ def prepare_dataset(folder: str | Path, output_dir: str | Path, num_workers: int
             logger.error(problem)
         if problems:
             raise DatasetError(folder, problems)
-    write_labels(dataset.labels, Path(output_dir) / "labels.tsv")
+    write_labels(dataset.table, Path(output_dir) / "labels.tsv")
     statistics = dataset_statistics(dataset, output_dir, num_workers)
     logger.info(
-        f"{folder}: {statistics.cases} cases, {len(dataset.labels) - 1} structures, "
+        f"{folder}: {statistics.cases} cases, {len(dataset.table) - 1} structures, "
         f"median spacing {statistics.spacing.median} mm, median shape {statistics.shape.median}"
     )
     return dataset
@@ -54,13 +54,15 @@ def fold_datalist(
 
     Args:
         folder: the data set.
-        fold, num_folds, splits_file: as :func:`bundle.datasets.split_cases`.
+        fold: as for :func:`bundle.datasets.split_cases`.
+        num_folds: likewise.
+        splits_file: likewise.
 
     Raises:
-        InputError: when the folder is no data set.
+        InputError: as :func:`bundle.datasets.list_cases`, and where there is no such fold.
     """
-    split = split_cases(read_dataset(folder).cases, fold, num_folds, splits_file=splits_file)
-    return [{"image": str(case.image), "label": str(case.label)} for case in split.val]
+    split = split_cases(list_cases(folder), fold, num_folds, splits_file=splits_file)
+    return [case.item() for case in split.val]
 
 
 def _was_sound(dataset: LabelledDataset, output_dir: str | Path) -> bool:

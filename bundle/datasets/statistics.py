@@ -16,14 +16,12 @@ from zlib import crc32
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
-from nibabel.nifti1 import Nifti1Header
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bundle.datasets.case import Case, LabelledDataset
 from bundle.errors import GeometryWarning, InputError
-from bundle.io.geometry import choose_affine
-from bundle.io.nifti import read_header, stored_shape
+from bundle.io.inspect import Inspection, inspect_volume
 from bundle.io.read import read_voxels
 from bundle.io.whole import whole_file
 
@@ -98,10 +96,10 @@ class _Region:
     squares: float  # sum of squared deviations from the mean
     minimum: float
     maximum: float
-    sample: np.ndarray
+    sample: NDArray[np.float64]
 
     @classmethod
-    def of(cls, values: np.ndarray, seed: int) -> _Region:
+    def of(cls, values: NDArray[Any], seed: int) -> _Region:
         values = values.astype(np.float64)
         if not values.size:
             return cls(0, 0.0, 0.0, np.inf, -np.inf, values)
@@ -117,8 +115,8 @@ class _Region:
 class _CaseStatistics:
     image: _Region
     foreground: _Region
-    spacing: np.ndarray
-    shape: np.ndarray
+    spacing: NDArray[np.float64]
+    shape: NDArray[np.int64]
     class_voxels: dict[int, int]
 
 
@@ -140,7 +138,6 @@ def dataset_statistics(
         return cached
     statistics = compute_statistics(dataset, num_workers)
     content = {"fingerprint": fingerprint(dataset), "statistics": asdict(statistics)}
-    Path(cache_dir).mkdir(parents=True, exist_ok=True)
     with whole_file(Path(cache_dir) / FILE_NAME, overwrite=True) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return statistics
@@ -153,7 +150,7 @@ def cached_statistics(dataset: LabelledDataset, cache_dir: str | Path) -> Datase
         InputError: when ``cache_dir`` lies within the data set.
     """
     if Path(cache_dir).resolve().is_relative_to(dataset.folder.resolve()):
-        raise InputError(cache_dir, "lies within the data set", "a folder outside is wanted")
+        raise InputError(cache_dir, "lies within the data set", "a folder outside is wanted", "write")
     try:
         content = json.loads((Path(cache_dir) / FILE_NAME).read_text(encoding="utf-8"))
         if content["fingerprint"] == fingerprint(dataset):
@@ -171,7 +168,7 @@ def fingerprint(dataset: LabelledDataset) -> str:
         for path in files
         if (stat := path.stat())
     ]
-    labels = [(label.code, label.name) for label in dataset.labels]
+    labels = [(label.code, label.name) for label in dataset.table]
     return hashlib.sha256(json.dumps([FORMAT, SAMPLED_VOXELS, labels, states]).encode()).hexdigest()
 
 
@@ -190,7 +187,7 @@ def compute_statistics(dataset: LabelledDataset, num_workers: int | None = None)
     for case in cases:
         voxels.update(case.class_voxels)
         presence.update(case.class_voxels.keys())
-    codes = [label.code for label in dataset.labels]
+    codes = [label.code for label in dataset.table]
     return DatasetStatistics(
         cases=len(cases),
         image=_merged([case.image for case in cases]),
@@ -210,20 +207,20 @@ def grid_extents(dataset: LabelledDataset) -> tuple[Extent, Extent]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", GeometryWarning)
-        grids = [_grid(read_header(case.image), case.image) for case in dataset.cases]
+        grids = [_grid(inspect_volume(case.image)) for case in dataset.cases]
     return _extent([spacing for spacing, _ in grids]), _extent([shape for _, shape in grids])
 
 
-def _grid(header: Nifti1Header, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _grid(info: Inspection) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return spacing and shape along right, anterior and superior."""
-    affine = choose_affine(header, path)
-    order = np.argsort(nib.io_orientation(affine)[:, 0])  # the file's axis that lies along each
-    return voxel_sizes(affine)[order], np.array(stored_shape(header, path)[:3])[order]
+    grid = info.place()
+    order = np.argsort(nib.io_orientation(grid.affine)[:, 0])  # the file's axis that lies along each
+    return grid.spacing[order], np.array(grid.shape)[order]
 
 
 def _case_statistics(case: Case) -> _CaseStatistics:
     image, label = read_voxels(case.image), read_voxels(case.label).data
-    spacing, shape = _grid(image.header, case.image)
+    spacing, shape = _grid(image.info)
     seed = crc32(case.name.encode())
     codes, counts = np.unique(label, return_counts=True)
     return _CaseStatistics(
@@ -251,7 +248,7 @@ def _merged(regions: Sequence[_Region]) -> Intensities:
     )
 
 
-def _extent(values: Sequence[np.ndarray]) -> Extent:
+def _extent(values: Sequence[NDArray[Any]]) -> Extent:
     table = np.stack(values)
     smallest, median, largest = (
         tuple(round(float(value), 6) for value in row) for row in (table.min(0), np.median(table, 0), table.max(0))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import InputError
+from bundle.datasets import find_pairs
+from bundle.errors import InputError, OptionError
 from bundle.io.label_map import check_same_grid, read_grid
 from bundle.io.names import volume_stem, volume_suffix
 
@@ -44,7 +45,7 @@ def pair_label_maps(prediction: str | Path, reference: str | Path) -> list[Pair]
         if not path.is_dir():
             found = "found a file" if path.is_file() else "no such file or folder"
             wanted = f"a folder is wanted, as {other} is one" if other.is_dir() else "two files or folders are wanted"
-            raise InputError(path, found, wanted)
+            raise InputError(path, found, wanted, "pairs" if path.is_file() else "missing")
     predictions = _by_case(sides[0], _predictions(sides[0]))
     references = _by_case(sides[1], _references(sides[1]))
     partners = _match(predictions, references)
@@ -60,27 +61,26 @@ def evaluation_items(
     The label goes by another name, since MONAI's evaluator replaces ``label`` by the tensor that it does not find.
 
     Args:
-        datalist: items with ``image`` and ``label``; None stands for all pairs of the folder. A relative path that
+        datalist: items with ``image`` and ``label``; None stands for all cases of the folder. A relative path that
             does not exist, but does in ``dataset_dir``, is taken from there.
-        dataset_dir: folder of a ``dataset.json``, or of pairs as ``bundle.training.find_pairs`` finds them.
+        dataset_dir: a data set in any layout of :func:`bundle.datasets.read_dataset`, whose label table is not asked.
         assume_affine: accept headers without sform and qform.
 
     Raises:
-        InputError: when an item lacks one of the two, a file cannot be used, or an image and its label lie on
-            different grids.
-        FileNotFoundError: when the folder holds no pair, or an image has no label.
+        InputError: when the folder is no data set, an item or a case lacks one of the two, a file cannot be used, or an
+            image and its label lie on different grids.
     """
     if datalist is None:
-        datalist = _listed(Path(dataset_dir))
+        datalist = find_pairs(dataset_dir)
     items = []
     for entry in datalist:
         if not isinstance(entry, Mapping) or not {"image", "label"} <= entry.keys():
-            raise InputError("datalist", f"found the item {entry!r}", "items with an image and a label are wanted")
+            raise OptionError("datalist", f"found the item {entry!r}", "items with an image and a label are wanted")
         image, label = (_placed(entry[key], Path(dataset_dir)) for key in ("image", "label"))
         check_same_grid(read_grid(image, assume_affine), read_grid(label, assume_affine))
         items.append({"image": str(image), "reference": str(label)})
     if not items:
-        raise InputError("datalist", "found no entry", "at least one pair is wanted")
+        raise OptionError("datalist", "found no entry", "at least one pair is wanted")
     return items
 
 
@@ -119,12 +119,13 @@ def _references(folder: Path) -> list[Path]:
 
 def _by_case(folder: Path, files: list[Path]) -> dict[str, Path]:
     if not files:
-        raise InputError(folder, "found no label map", "at least one .nii or .nii.gz file is wanted")
+        raise InputError(folder, "found no label map", "at least one .nii or .nii.gz file is wanted", "pairs")
     cases: dict[str, Path] = {}
     for path in files:
         first = cases.setdefault(case_name(path), path)
         if first is not path:
-            raise InputError(path, f"found the case {case_name(path)} in {first} too", "one file for each is wanted")
+            found = f"found the case {case_name(path)} in {first} too"
+            raise InputError(path, found, "one file for each is wanted", "pairs")
     return cases
 
 
@@ -151,16 +152,9 @@ def _check_complete(
         if files
     ]
     if found:
-        raise InputError(f"{sides[0]} and {sides[1]}", f"found {'; '.join(found)}", "pairs of one name are wanted")
-
-
-def _listed(folder: Path) -> list[dict[str, str]]:
-    # Here and not above: scoring files has no need of the data sets.
-    from bundle.datasets import find_pairs, read_dataset
-
-    if (folder / "dataset.json").is_file():
-        return [{"image": str(case.image), "label": str(case.label)} for case in read_dataset(folder).cases]
-    return find_pairs(folder)
+        raise InputError(
+            f"{sides[0]} and {sides[1]}", f"found {'; '.join(found)}", "pairs of one name are wanted", "pairs"
+        )
 
 
 def _placed(path: str | Path, folder: Path) -> Path:

@@ -198,7 +198,7 @@ def test_hippocampus_set_is_sound():
         pytest.skip("the hippocampus set is not here; docs/own_data.md says where it comes from")
     dataset = read_dataset(folder)
     assert len(dataset.cases) == 200
-    assert [(label.code, label.name) for label in dataset.labels] == [
+    assert [(label.code, label.name) for label in dataset.table] == [
         (0, "background"),
         (1, "Anterior"),
         (2, "Posterior"),

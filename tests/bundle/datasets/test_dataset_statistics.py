@@ -104,7 +104,7 @@ def test_cache_within_the_dataset_is_refused(folder):
 def test_prepared_dataset_leaves_table_and_statistics_and_is_read_once(folder, tmp_path, monkeypatch):
     run = tmp_path / "run"
     dataset = prepare_dataset(folder, run)
-    assert read_labels(run / "labels.tsv") == list(dataset.labels)
+    assert read_labels(run / "labels.tsv") == list(dataset.table)
     assert sorted(path.name for path in run.iterdir()) == ["dataset_statistics.json", "labels.tsv"]
     opened = []
     monkeypatch.setattr("bundle.datasets.check.read_voxels", lambda path: opened.append(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundle.datasets import Case, make_folds, read_dataset, split_cases
-from bundle.errors import InputError
+from bundle.errors import InputError, OptionError
 from tests.labelled import write_bids
 
 CASES = [Case(f"case_{n:02d}", Path(f"i{n}.nii"), Path(f"l{n}.nii"), f"case_{n:02d}") for n in range(23)]
@@ -52,7 +52,7 @@ def test_fold_all_trains_and_validates_on_all():
     [(5, 5, "0 to 4, or all"), (-1, 5, "found -1"), ("0", 5, "0 to 4"), (0, 24, "2 to 23")],
 )
 def test_impossible_fold_is_refused(fold, num_folds, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(OptionError, match=message):
         split_cases(CASES, fold, num_folds)
 
 

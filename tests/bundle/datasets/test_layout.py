@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 
-from bundle.datasets import check_dataset, read_dataset
-from bundle.errors import InputError
-from tests.labelled import NAMES, write_bids, write_dataset_json, write_msd, write_nifti, write_pair
+from bundle.datasets import check_dataset, find_pairs, list_cases, read_dataset
+from bundle.errors import DatasetError, InputError, MissingError
+from bundle.io.label_table import write_labels
+from bundle.labels import make_labels
+from tests.labelled import (
+    LAYOUTS,
+    NAMES,
+    write_bids,
+    write_dataset_json,
+    write_msd,
+    write_nifti,
+    write_nnunet,
+    write_pair,
+    write_side_by_side,
+)
 
 
 def names_by_code(dataset):
-    return {label.code: label.name for label in dataset.labels}
+    return {label.code: label.name for label in dataset.table}
 
 
 def test_msd_dataset_gives_cases_labels_and_modality(tmp_path):
@@ -25,18 +36,14 @@ def test_msd_dataset_gives_cases_labels_and_modality(tmp_path):
     assert dataset.cases[2].image.samefile(tmp_path / "imagesTr" / f"{names[2]}.nii.gz")
     assert dataset.cases[2].label.samefile(tmp_path / "labelsTr" / f"{names[2]}.nii.gz")
     assert names_by_code(dataset) == NAMES
-    assert [label.channel for label in dataset.labels] == [0, 1, 2]
+    assert [label.channel for label in dataset.table] == [0, 1, 2]
     assert dataset.modality == "MRI"
     assert check_dataset(dataset) == []
 
 
 def test_nnunet_dataset_without_a_list_is_paired_by_name(tmp_path):
-    names = write_msd(tmp_path)
-    for name in names:
-        (tmp_path / "imagesTr" / f"{name}.nii.gz").rename(tmp_path / "imagesTr" / f"{name}_0000.nii.gz")
+    names = write_nnunet(tmp_path)
     (tmp_path / "imagesTr" / "._case_00_0000.nii.gz").write_text("left by another system")
-    table = {"channel_names": {"0": "T1"}, "labels": {name: code for code, name in NAMES.items()}, "numTraining": 6}
-    (tmp_path / "dataset.json").write_text(json.dumps(table))
     dataset = read_dataset(tmp_path)
     assert [case.name for case in dataset.cases] == names
     assert names_by_code(dataset) == NAMES
@@ -51,6 +58,54 @@ def test_plain_folders_take_their_labels_from_the_files(tmp_path):
     assert [case.name for case in dataset.cases] == names
     assert names_by_code(dataset) == {0: "Background", 3: "label-3", 7: "label-7"}
     assert check_dataset(dataset) == []
+
+
+@pytest.mark.parametrize("named", [None, "labels.tsv", "dseg.tsv"])
+def test_files_side_by_side_take_their_labels_from_a_table_beside_them_or_from_the_files(tmp_path, named):
+    names = write_side_by_side(tmp_path)
+    (tmp_path / f"._{names[0]}_T1.nii.gz").write_text("left by another system")
+    write_nifti(tmp_path / "other_labels.nii.gz", np.ones((4, 4, 4), dtype=np.uint8))
+    if named == "labels.tsv":
+        write_labels(make_labels(NAMES), tmp_path / named)
+    elif named:
+        (tmp_path / named).write_text("index\tname\n" + "".join(f"{code}\t{name}\n" for code, name in NAMES.items()))
+    dataset = read_dataset(tmp_path)
+    assert [case.name for case in dataset.cases] == names
+    assert dataset.cases[1].image == tmp_path / f"{names[1]}_T1.nii.gz"
+    assert dataset.cases[1].label == tmp_path / f"{names[1]}_labels.nii.gz"
+    assert names_by_code(dataset) == (NAMES if named else {0: "Background", 3: "label-3", 7: "label-7"})
+    assert check_dataset(dataset) == []
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_cases_are_listed_in_every_layout_without_opening_a_volume_or_a_table(tmp_path, write):
+    write(tmp_path)
+    dataset = read_dataset(tmp_path)
+    for path in (path for case in dataset.cases for path in (case.image, case.label)):
+        path.write_bytes(b"no volume")
+    for table in [*tmp_path.glob("*dseg.tsv"), *tmp_path.glob("labels.tsv")]:
+        table.write_text("no table")
+    assert list_cases(tmp_path) == list(dataset.cases)
+    assert find_pairs(tmp_path) == [{"image": str(case.image), "label": str(case.label)} for case in dataset.cases]
+    assert len(dataset.cases) == (5 if write is write_bids else 6)
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_list_of_cases_names_the_missing_file(tmp_path, write):
+    write(tmp_path)
+    label = read_dataset(tmp_path).cases[2].label
+    label.unlink()
+    with pytest.raises(MissingError, match="no such file; every image needs its labels") as caught:
+        list_cases(tmp_path)
+    assert caught.value.path.name == label.name
+
+
+def test_list_of_cases_is_refused_where_the_listing_has_a_problem(tmp_path):
+    write_bids(tmp_path)
+    other = tmp_path / "derivatives/automatic/sub-03/anat/sub-03_dseg.nii.gz"
+    write_nifti(other, np.ones((4, 4, 4), dtype=np.uint8))
+    with pytest.raises(DatasetError, match=r"found 1 problem, .*sub-03_T1w.nii.gz: found 2 label files"):
+        list_cases(tmp_path)
 
 
 @pytest.mark.parametrize("derivatives", [True, False])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -20,8 +23,10 @@ from monai.transforms import (
 from torch.utils.data import DataLoader
 
 from bundle.datasets import CaseDataset, PairedDataset, read_dataset
+from bundle.errors import InputError, OptionError, root_cause
+from bundle.io import NiftiReader
 from bundle.synthesis import FreshSampler
-from tests.labelled import SHAPE, make_pair, write_msd
+from tests.labelled import SHAPE, make_pair, write_msd, write_nifti
 
 KEYS = ["image", "label"]
 
@@ -54,7 +59,7 @@ def augmentation():
 @pytest.fixture
 def paired(dataset):
     def make(**changes):
-        options = {"cases": dataset.cases, "labels": dataset.labels, "preprocessing": preprocessing()}
+        options = {"cases": dataset.cases, "table": dataset.table, "preprocessing": preprocessing()}
         options |= {"augmentation": augmentation(), "length": 10, "seed": 3}
         return PairedDataset(**(options | changes))
 
@@ -140,7 +145,7 @@ def test_files_are_read_once_and_augmentation_never_reaches_the_cache(paired, da
 
 
 def test_validation_gives_each_case_once_unchanged(dataset):
-    data = CaseDataset(dataset.cases, dataset.labels, preprocessing())
+    data = CaseDataset(dataset.cases, dataset.table, preprocessing())
     assert len(data) == 6
     channels = np.array([0, 0, 0, 1, 0, 0, 0, 2])
     for seed in range(6):
@@ -167,7 +172,7 @@ def test_one_crop_around_a_structure_is_taken_and_several_are_refused(paired):
         return Compose([RandCropByPosNegLabeld(KEYS, "label", [8, 8, 8], num_samples=number)])
 
     assert paired(augmentation=crops(1))[0]["label"].shape == (1, 8, 8, 8)
-    with pytest.raises(ValueError, match="set num_samples to 1"):
+    with pytest.raises(OptionError, match="set num_samples to 1"):
         paired(augmentation=crops(2))[0]
 
 
@@ -178,25 +183,81 @@ def test_without_augmentation_the_case_itself_is_the_sample(paired):
 
 
 def test_code_that_the_table_lacks_names_the_file(dataset):
-    data = CaseDataset(dataset.cases, dataset.labels[:2], preprocessing())
-    with pytest.raises(ValueError, match=r"case_00.nii.gz: found the codes \[7\]"):
+    data = CaseDataset(dataset.cases, dataset.table[:2], preprocessing())
+    with pytest.raises(InputError, match=r"case_00.nii.gz: found the codes \[7\]"):
         data[0]
 
 
 def test_sizes_that_differ_after_preprocessing_name_the_file(dataset):
     crop = Compose([preprocessing(), RandSpatialCropd("image", [8, 8, 8], random_size=False)])
-    with pytest.raises(ValueError, match=r"case_00.nii.gz: found \(14, 16, 12\) voxels after preprocessing"):
-        CaseDataset(dataset.cases, dataset.labels, crop)[0]
+    with pytest.raises(InputError, match=r"case_00.nii.gz: found \(14, 16, 12\) voxels after preprocessing"):
+        CaseDataset(dataset.cases, dataset.table, crop)[0]
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("changes", "message"),
     [
-        ({"cases": []}, ValueError, "cases must not be empty"),
-        ({"length": 0}, ValueError, "length must be at least 1"),
-        ({"augmentation": lambda data: data}, TypeError, "set_random_state"),
+        ({"cases": []}, "cases: found none; at least one"),
+        ({"length": 0}, "length: found 0; at least 1"),
+        ({"augmentation": lambda data: data}, "augmentation: .*set_random_state"),
     ],
 )
-def test_wrong_arguments_are_refused(paired, changes, error, message):
-    with pytest.raises(error, match=message):
+def test_wrong_arguments_are_refused(paired, changes, message):
+    with pytest.raises(OptionError, match=message):
         paired(**changes)
+
+
+def test_table_may_be_called_labels_as_in_configs_of_version_0_8(paired, dataset):
+    with pytest.deprecated_call():
+        old = CaseDataset(cases=dataset.cases, labels=dataset.labels, preprocessing=preprocessing())
+    assert same(old[0], CaseDataset(dataset.cases, dataset.table, preprocessing())[0])
+    options = {"preprocessing": preprocessing(), "augmentation": augmentation(), "length": 10, "seed": 3}
+    with pytest.deprecated_call():
+        old = PairedDataset(cases=dataset.cases, labels=dataset.labels, **options)
+    assert same(old[0], paired()[0])
+
+
+def _fractions(data):
+    data[7, 8, 6] = 3.25  # next to a code of the table
+    return data
+
+
+def _nan(data):
+    data[7, 8, 6] = np.nan
+    return data
+
+
+def _stacked(data):
+    return np.stack([data, data], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_fractions, r"found labels that are no whole numbers \(3\.25\); integer codes"),
+        (_nan, "found 1 voxels that are NaN or Inf"),
+        (_stacked, r"found shape \(14, 16, 12, 2\); a single 3D volume"),
+        (None, "a complete NIfTI file is wanted"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_refused_in_one_line_that_names_the_file(dataset, tmp_path, spoil, message):
+    """A check comes first; a file may be spoilt after it."""
+    path = tmp_path / "spoilt.nii.gz"
+    data = make_pair(0)[1].astype(np.float32)
+    write_nifti(path, data if spoil is None else spoil(data))
+    if spoil is None:
+        path.write_bytes(path.read_bytes()[:200])
+    load = Compose([LoadImaged(KEYS, reader=NiftiReader()), EnsureChannelFirstd(KEYS)])
+    data = CaseDataset([replace(dataset.cases[0], label=path)], dataset.table, load)
+    with pytest.raises((InputError, RuntimeError)) as caught:
+        data[0]
+    error = root_cause(caught.value)
+    assert isinstance(error, InputError)
+    assert re.match(f"{path}: .*{message}", str(error)), error
+    assert "\n" not in str(error)
+
+
+def test_augmentation_that_mixes_codes_is_refused(paired):
+    shift = RandAffined(KEYS, prob=1.0, translate_range=[2] * 3, mode="bilinear", padding_mode="zeros")
+    with pytest.raises(InputError, match="augmentation: found labels that are no whole numbers"):
+        paired(augmentation=Compose([shift]))[0]

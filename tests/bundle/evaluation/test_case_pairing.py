@@ -10,10 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.errors import InputError
+from bundle.datasets import read_dataset
+from bundle.errors import InputError, OptionError
 from bundle.evaluation import case_name, evaluation_items, pair_label_maps
 from bundle.io.label_map import check_same_grid, read_grid, read_label_map
 from tests.geometries import patch_header
+from tests.labelled import LAYOUTS
 
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 
@@ -180,7 +182,21 @@ def test_items_for_the_config(tmp_path):
         evaluation_items(None, tmp_path)
     with pytest.raises(InputError, match=r"1000_labels\.nii\.gz: no such file"):
         evaluation_items([{"image": paths["image"], "label": paths["reference"]}], tmp_path)
-    with pytest.raises(InputError, match="an image and a label"):
+    with pytest.raises(OptionError, match="an image and a label"):
         evaluation_items([{"image": paths["image"]}], tmp_path)
-    with pytest.raises(InputError, match="at least one pair"):
+    with pytest.raises(OptionError, match="at least one pair"):
         evaluation_items([], tmp_path)
+
+
+@pytest.mark.parametrize("write_dataset", LAYOUTS, ids=lambda write: write.__name__)
+def test_whatever_trains_can_be_evaluated(tmp_path, write_dataset):
+    write_dataset(tmp_path)
+    cases = read_dataset(tmp_path).cases
+    assert len(cases) >= 5
+    wanted = [{"image": str(case.image), "reference": str(case.label)} for case in cases]
+    assert evaluation_items(None, tmp_path) == wanted
+
+
+def test_folder_that_is_no_data_set_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"found no images with labels; a dataset\.json .*BIDS.* are wanted"):
+        evaluation_items(None, tmp_path)
