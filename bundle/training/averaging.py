@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from bundle.errors import TrainingError
+from bundle.errors import OptionError
 
 
 class AveragedWeights(AveragedModel):
@@ -24,12 +24,12 @@ class AveragedWeights(AveragedModel):
         decay: share of the average that a step keeps, 0 to below 1; 0 makes ``module`` a copy of the network.
 
     Raises:
-        TrainingError: when the decay is out of range.
+        OptionError: when the decay is out of range.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
-            raise TrainingError(f"ema_decay: found {decay}; 0 (off) to below 1 is wanted.")
+            raise OptionError("ema_decay", f"found {decay}", "0 (off) to below 1 is wanted")
         network = network.module if isinstance(network, DistributedDataParallel) else network
         super().__init__(network, multi_avg_fn=self._average)
         self.decay = decay

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +12,15 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch import nn
 
-from bundle.errors import TrainingError
+from bundle.errors import OptionError, TrainingError
+from bundle.io.whole import whole_file
 
 
 class ResumableCheckpoint:
     """Save the state of a training after each epoch; go on from the newest checkpoint when there is one.
 
-    A checkpoint is written beside its final name and then moved, so that a kill leaves the last one whole. In a
-    training of several processes the first one writes and all read.
+    A checkpoint takes its place once it is complete, so that a kill leaves the last one whole. In a training of several
+    processes the first one writes and all read.
 
     Args:
         save_dir: folder of the checkpoints.
@@ -62,10 +62,8 @@ class ResumableCheckpoint:
             Checkpoint.load_objects(self.save_dict, state)
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise TrainingError(
-                f"{path}: found the checkpoint of another training ({reason}); give the command that wrote it, or"
-                " another output_dir."
-            ) from error
+            found = f"found the checkpoint of another training ({reason})"
+            raise TrainingError(path, found, "give the command that wrote it, or another output_dir") from error
         engine.state.max_epochs = max_epochs
         engine.logger.info(f"Resumed from {path}, epoch {engine.state.epoch} of {max_epochs}.")
 
@@ -80,11 +78,15 @@ class BestWeights:
         network: the network that is validated.
         path: where its weights go.
         patience: validations in a row without a better metric after which the training stops; ``None`` for none.
+
+    Raises:
+        OptionError: when the patience is below 1.
     """
 
     def __init__(self, validator: Engine, network: nn.Module, path: str | Path, patience: int | None = None) -> None:
         if patience is not None and patience < 1:
-            raise TrainingError(f"patience: found {patience}; a number of validations from 1 on, or null, is wanted.")
+            wanted = "a number of validations from 1 on, or null, is wanted"
+            raise OptionError("patience", f"found {patience}", wanted)
         self.validator = validator
         self.network = network
         self.path = Path(path)
@@ -141,6 +143,7 @@ class FinalWeights:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        """Write the file, in the first process."""
         if engine.state.rank == 0:  # type: ignore[attr-defined]
             save_whole(_unwrapped(self.network).state_dict(), self.path)
             engine.logger.info(f"Weights saved: {self.path}.")
@@ -154,11 +157,9 @@ def checkpoint_epochs(folder: Path) -> dict[int, Path]:
 
 
 def save_whole(content: Any, path: Path) -> None:
-    """Write with ``torch.save`` beside the place and move there, so that no half-written file is ever seen."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    """Write with ``torch.save``, in place of an older file, so that no half-written one is ever seen."""
+    with whole_file(path, overwrite=True) as unfinished:
+        torch.save(content, unfinished)
 
 
 def _unwrapped(item: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from bundle.io.whole import whole_file
+
+Curve = NDArray[np.float64]
 
 SMOOTHED_SHARE = 0.03  # of all steps go into a point of the smoothed loss
 LOSS_COLOUR, METRIC_COLOUR, RATE_COLOUR = "#1f5fa8", "#2a8a4a", "#8a4a2a"
@@ -45,19 +48,20 @@ def draw_training_curve(path: Path, steps: ArrayLike, metrics: ArrayLike, metric
         panel.spines[["top", "right"]].set_visible(False)
     figure.align_ylabels(axes)
 
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, dpi=120, format="png")
-    os.replace(partial, path)
+    with whole_file(path, overwrite=True) as unfinished:
+        figure.savefig(unfinished, dpi=120, format="png")
 
 
-def smooth(values: np.ndarray, width: int) -> np.ndarray:
+def smooth(values: Curve, width: int) -> Curve:
     """Return the mean over ``width`` values around each; fewer at both ends."""
     width = min(width, len(values))
     kernel = np.ones(width)
-    return np.convolve(values, kernel, "same") / np.convolve(np.ones_like(values), kernel, "same")
+    sums, counts = (np.convolve(part, kernel, "same") for part in (values, np.ones_like(values)))
+    mean: Curve = sums / counts
+    return mean
 
 
-def _draw_loss(panel: Axes, losses: np.ndarray) -> None:
+def _draw_loss(panel: Axes, losses: Curve) -> None:
     count = np.arange(1, len(losses) + 1)
     width = max(1, round(SMOOTHED_SHARE * len(losses)))
     if width == 1:
@@ -73,7 +77,7 @@ def _draw_loss(panel: Axes, losses: np.ndarray) -> None:
     panel.legend(frameon=False, loc="upper right")
 
 
-def _draw_metric(panel: Axes, validations: np.ndarray, name: str) -> None:
+def _draw_metric(panel: Axes, validations: Curve, name: str) -> None:
     step, value = validations.T
     panel.plot(step, value, color=METRIC_COLOUR, marker="o", markersize=4, clip_on=False)
     panel.set(ylabel=name.replace("_", " "))

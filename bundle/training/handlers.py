@@ -25,6 +25,11 @@ class FiniteLoss:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        """Look at the loss of a step.
+
+        Raises:
+            TrainingError: when it is NaN or infinite.
+        """
         loss = float(engine.state.output["loss"].detach())  # type: ignore[index]
         if not np.isfinite(loss):
             raise diverged(engine, f"loss of {loss}")
@@ -45,6 +50,11 @@ class GradientClipping:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        """Clip the gradients of a step.
+
+        Raises:
+            TrainingError: when their norm is NaN or infinite.
+        """
         norm = clip_grad_norm_(engine.network.parameters(), self.max_norm)  # type: ignore[attr-defined]
         if not torch.isfinite(norm):
             raise diverged(engine, f"gradient of norm {float(norm)}")
@@ -67,6 +77,7 @@ class SeedEachEpoch:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
+        """Seed Python's, NumPy's and PyTorch's generators."""
         mixed = np.random.SeedSequence((self.seed, engine.state.epoch, engine.state.rank))  # type: ignore[attr-defined]
         manual_seed(int(mixed.generate_state(1)[0]))
 
@@ -118,6 +129,7 @@ def diverged(engine: Engine, found: str) -> TrainingError:
     """Return the error for a loss or gradient that is no number any more."""
     state = engine.state
     return TrainingError(
-        f"training stopped at step {state.iteration}, epoch {state.epoch}: found a {found}, a finite one is wanted;"
-        " lower learning_rate or set precision to float32, checkpoints are whole."
+        f"training stopped at step {state.iteration}, epoch {state.epoch}",
+        f"found a {found}, a finite one is wanted",
+        "lower learning_rate or set precision to float32, checkpoints are whole",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
+from bundle.io.whole import whole_file
 from bundle.training.curve import draw_training_curve
 
 
@@ -62,15 +62,13 @@ class History:
     def _write_table(self, epoch_length: int) -> None:
         name = self.validator.state.key_metric_name or "metric"  # type: ignore[attr-defined]
         metric_at = {int(step): value for step, value in self.metrics.tolist()}
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        partial = self.output_dir / ".history.csv.partial"
-        with partial.open("w", newline="") as file:
+        path = self.output_dir / "history.csv"
+        with whole_file(path, overwrite=True) as unfinished, unfinished.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["step", "epoch", "loss", "learning_rate", name])
             for step, (loss, rate) in enumerate(self.steps.tolist(), start=1):
                 epoch = (step - 1) // epoch_length + 1
                 table.writerow([step, epoch, f"{loss:.7g}", f"{rate:.7g}", metric_at.get(step, "")])
-        os.replace(partial, self.output_dir / "history.csv")
 
     def _draw(self, engine: Engine) -> None:
         if engine.state.rank == 0 and len(self.steps):  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from pathlib import Path
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from bundle.errors import TrainingError, WeightsError
+from bundle.errors import WeightsError
 from bundle.io.weights import read_weights
 
 SHOWN = 4
@@ -39,14 +39,11 @@ class InitialWeights:
         """Load the weights.
 
         Raises:
-            TrainingError: when the file holds no state dict, does not fit, or, in part, no parameter of it does.
+            WeightsError: when the file holds no state dict, does not fit, or, in part, no parameter of it does.
         """
         network = getattr(self.network, "module", self.network)
         wanted: dict[str, Tensor] = network.state_dict()
-        try:
-            found = read_weights(self.path)
-        except WeightsError as error:
-            raise TrainingError(str(error)) from error
+        found = read_weights(self.path)
         # Names that the network does not have may be those of the other QKV layout, which it converts as it loads.
         other = {name for name, own in wanted.items() if name in found and found[name].shape != own.shape}
         try:
@@ -60,12 +57,10 @@ class InitialWeights:
         fresh = f"; left as they were: {_first(missing)}" if missing else ""
         engine.logger.info(f"Started from {self.path}: {fitting} of {len(wanted)} parameters{fresh}.")
 
-    def _refusal(self, fitting: int, wanted: int, others: list[str]) -> TrainingError:
+    def _refusal(self, fitting: int, wanted: int, others: list[str]) -> WeightsError:
         hint = "; init_partial true takes the parameters that fit" if fitting and not self.partial else ""
-        return TrainingError(
-            f"{self.path}: {fitting} of the network's {wanted} parameters fit in name and shape"
-            f" (others: {_first(others)}); weights of this network are wanted{hint}."
-        )
+        found = f"{fitting} of the network's {wanted} parameters fit in name and shape (others: {_first(others)})"
+        return WeightsError(self.path, found, f"weights of this network are wanted{hint}")
 
 
 def _first(names: list[str]) -> str:

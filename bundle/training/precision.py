@@ -10,7 +10,6 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from bundle.errors import TrainingError
 from bundle.machine import use_bfloat16
 
 
@@ -25,17 +24,14 @@ class MixedPrecisionInferer(Inferer):
         device: where the network is.
 
     Raises:
-        TrainingError: for an unknown precision.
+        OptionError: for an unknown precision.
     """
 
     def __init__(self, inferer: Inferer, precision: str, device: torch.device | str) -> None:
         super().__init__()
         self.inferer = inferer
         self.device_type = torch.device(device).type
-        try:
-            self.bfloat16 = use_bfloat16(precision, device)
-        except ValueError as error:
-            raise TrainingError(str(error)) from error
+        self.bfloat16 = use_bfloat16(precision, device)
         logging.getLogger(__name__).info(
             f"Precision {precision} on {self.device_type}: {'bfloat16' if self.bfloat16 else 'float32'}."
         )
@@ -43,4 +39,5 @@ class MixedPrecisionInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Return the logits of the wrapped inferer as float32."""
         with torch.autocast(self.device_type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            return self.inferer(inputs, network, *args, **kwargs).float()
+            logits: Tensor = self.inferer(inputs, network, *args, **kwargs)
+            return logits.float()

@@ -21,6 +21,6 @@ class ResumableWarmupCosine(WarmupCosineSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go to a step and set its learning rate."""
         self.last_epoch = state_dict["last_epoch"]
-        self._last_lr = self.get_lr()
+        self._last_lr = self.get_lr()  # type: ignore[no-untyped-call]
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = rate

@@ -17,4 +17,5 @@ def check_tracking(save_execute_config: bool | str | None) -> None:
         TrainingError: when tracking is asked for and MLflow is not installed.
     """
     if isinstance(save_execute_config, str) and find_spec("mlflow") is None:
-        raise TrainingError("--tracking mlflow: found no mlflow; pip install mlflow -c constraints.txt installs it")
+        wanted = "pip install mlflow -c constraints.txt installs it"
+        raise TrainingError("--tracking mlflow", "found no mlflow", wanted)

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from monai.utils import ImageMetaKey
 from torch.utils.data import Dataset
 
-from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.datasets.paired import whole_codes
+from bundle.labels import DEFAULT_TABLE, read_labels, renamed_keywords
 from bundle.synthesis import SyntheticBrainDataset
 
 FIRST_VALIDATION_INDEX = 10**9
@@ -22,27 +24,33 @@ class CodesToChannelsd(MapTransform):
 
     Args:
         keys: items to convert.
-        labels: label table.
+        label_table: path of the label table.
     """
 
-    def __init__(self, keys: KeysCollection, labels: str | Path = DEFAULT_TABLE) -> None:
+    @renamed_keywords(labels="label_table")
+    def __init__(self, keys: KeysCollection, label_table: str | Path = DEFAULT_TABLE) -> None:
         super().__init__(keys)
-        table = read_labels(labels)
+        table = read_labels(label_table)
         self.lookup = torch.zeros(max(label.code for label in table) + 1, dtype=torch.uint8)
         for label in table:
             self.lookup[label.code] = label.channel
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Convert label maps of any shape."""
+        """Convert label maps of any shape.
+
+        Raises:
+            InputError: when a label map holds fractions or NaN.
+        """
         result = dict(data)
         for key in self.key_iterator(result):
-            codes = result[key].long()
+            source = getattr(result[key], "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ, key)
+            codes = whole_codes(result[key], source)
             known = (codes >= 0) & (codes < len(self.lookup))
             result[key] = self.lookup[torch.where(known, codes, 0)]
         return result
 
 
-class ValidationDataset(Dataset):
+class ValidationDataset(Dataset[dict[str, Any]]):
     """Real pairs, or synthetic samples with indices that training does not reach.
 
     Args:

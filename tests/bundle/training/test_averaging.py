@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from bundle.errors import TrainingError
+from bundle.errors import OptionError
 from bundle.training import AveragedWeights
 
 
@@ -59,5 +59,5 @@ def test_state_goes_on_where_it_was_and_holds_the_network_once():
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_decay_out_of_range_is_refused(decay):
-    with pytest.raises(TrainingError, match="ema_decay: found"):
+    with pytest.raises(OptionError, match="ema_decay: found"):
         AveragedWeights(nn.Linear(1, 1), decay)

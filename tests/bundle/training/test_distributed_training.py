@@ -7,7 +7,6 @@ import pytest
 from tests.bundle.training.tiny_training import MULTI_GPU, column, command, train, weights
 
 OPTIONS = {
-    "precision": "float32",
     "learning_rate": 0.1,
     "optimizer#_target_": "torch.optim.SGD",  # Adam makes a rounding error as large as a step where gradients vanish
     "class_weight_power": 0,  # with weights, the mean cross entropy of a batch is not the mean over its halves

@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import CheckpointLoader
 
-from bundle.errors import TrainingError
+from bundle.errors import WeightsError
 from bundle.training import InitialWeights
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK, equal
@@ -64,7 +64,7 @@ def test_separate_qkv_starts_from_fused_weights(brain):
 def test_separate_qkv_of_another_width_is_refused_in_one_line(brain):
     path, _ = brain
     network = TransformerUNet(**{**OTHER_CLASSES, "hidden_size": 24}, use_combined_linear=False)
-    with pytest.raises(TrainingError, match=r"brain\.pt: 0 of the network's") as raised:
+    with pytest.raises(WeightsError, match=r"brain\.pt: 0 of the network's") as raised:
         start(InitialWeights(path, network, partial=True))
     assert "\n" not in str(raised.value)
 
@@ -84,7 +84,7 @@ def test_what_does_not_fit_is_refused(brain, tmp_path, partial):
     network = TransformerUNet(**other)
     if partial:
         torch.save({"unknown": torch.zeros(1)}, path)
-    with pytest.raises(TrainingError, match=r"brain\.pt: \d+ of the network's \d+ parameters fit") as raised:
+    with pytest.raises(WeightsError, match=r"brain\.pt: \d+ of the network's \d+ parameters fit") as raised:
         start(InitialWeights(path, network, partial))
     assert ("init_partial true" in str(raised.value)) is not partial
     assert "\n" not in str(raised.value)
@@ -100,5 +100,5 @@ def test_file_that_holds_no_weights_is_refused(tmp_path, content, found):
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    with pytest.raises(TrainingError, match=rf"weights\.pt: .*{found}"):
+    with pytest.raises(WeightsError, match=rf"weights\.pt: .*{found}"):
         start(InitialWeights(path, TransformerUNet(**NETWORK)))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
+from io import StringIO
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tests.bundle.training.tiny_training import command, equal, weights
+from tests.bundle.training.tiny_training import command, equal, train, weights
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -23,12 +26,12 @@ KILLED_OPTIONS = {**OPTIONS, "num_workers": 1}  # and the uninterrupted one with
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(run_module, phantom_maps, tmp_path_factory):
-    """Folder and process of a training that ran through."""
+def uninterrupted(phantom_maps, tmp_path_factory):
+    """Folder of a training that ran through, and what it showed on stderr."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    done = run_module(*command(phantom_maps, folder, **OPTIONS))
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done
+    with redirect_stderr(StringIO()) as shown:
+        train(phantom_maps, folder, **OPTIONS)
+    return folder, shown.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +50,19 @@ def killed(phantom_maps, tmp_path_factory):
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (folder / "model.pt").exists()
-    (folder / ".checkpoint_2.pt.partial").write_bytes(b"what a kill in the midst of writing leaves")
+    # What a kill in the midst of writing leaves.
+    (folder / ".unfinished-0").mkdir()
+    (folder / ".unfinished-0" / "checkpoint_2.pt").write_bytes(b"the first bytes")
+    (folder / ".unfinished-0.lock").touch()
     return folder
 
 
-def test_killed_training_resumes_to_the_same_weights_and_curve(uninterrupted, killed, run_module, phantom_maps):
+def test_killed_training_resumes_to_the_same_weights_and_curve(uninterrupted, killed, phantom_maps, caplog):
     whole, _ = uninterrupted
-    done = run_module(*command(phantom_maps, killed, **KILLED_OPTIONS))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Resumed from" in done.stdout
+    with caplog.at_level(logging.INFO):
+        train(phantom_maps, killed, **KILLED_OPTIONS)
+    assert "Resumed from" in caplog.text
+    assert not list(killed.glob(".unfinished-*"))
     for name in ("model.pt", "model_best.pt"):
         assert equal(weights(whole / name), weights(killed / name)), name
     assert (whole / "history.csv").read_text() == (killed / "history.csv").read_text()
@@ -67,11 +74,11 @@ def test_killed_training_resumes_to_the_same_weights_and_curve(uninterrupted, ki
 
 
 def test_command_shows_progress_over_the_whole_training(uninterrupted):
-    folder, done = uninterrupted
-    assert "epoch 3/3 100%" in done.stderr
-    assert "step 18/18" in done.stderr
-    assert "loss=" in done.stderr
-    assert "val_mean_dice=" in done.stderr
+    folder, shown = uninterrupted
+    assert "epoch 3/3 100%" in shown
+    assert "step 18/18" in shown
+    assert "loss=" in shown
+    assert "val_mean_dice=" in shown
     assert sorted(path.name for path in folder.glob("*checkpoint*")) == ["checkpoint_2.pt", "checkpoint_3.pt"]
 
 

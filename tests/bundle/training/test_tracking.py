@@ -11,7 +11,6 @@ from tests.bundle.training.tiny_training import command
 WITH_MLFLOW = find_spec("mlflow") is not None
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(WITH_MLFLOW, reason="mlflow is installed: nothing to complain about")
 def test_missing_mlflow_is_said_in_one_line(run_module, phantom_maps, tmp_path):
     done = run_module(*command(phantom_maps, tmp_path / "run", tracking="mlflow"))

@@ -8,15 +8,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import create_workflow
+from monai.bundle import ConfigParser, create_workflow
 from monai.bundle.properties import TrainProperties
 from monai.metrics import DiceMetric
 from monai.utils.enums import BundlePropertyConfig
 
-from bundle.errors import TrainingError
+from bundle.datasets import read_dataset
+from bundle.errors import BundleError, InputError, OptionError, TrainingError, root_cause
+from bundle.labels import read_labels
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK, OPTIONS, TRAIN, column, equal, train, weights
 from tests.conftest import ROOT
+from tests.labelled import LAYOUTS, SHAPE, make_pair, write_nifti
 from tests.phantom import phantom_codes
 
 ID = BundlePropertyConfig.ID
@@ -26,17 +29,16 @@ ID = BundlePropertyConfig.ID
 def trained(phantom_maps, tmp_path_factory):
     """The folder of a finished training of two epochs, with a validation after each."""
     folder = tmp_path_factory.mktemp("trained")
-    train(phantom_maps, folder, val_interval=1, precision="float32")
+    train(phantom_maps, folder, val_interval=1)
     return folder
 
 
-def message(error: BaseException) -> str:
+def message(error: BaseException, kind: type[BundleError] = TrainingError) -> str:
     """Return what the error says that MONAI wrapped."""
-    while error.__cause__ is not None and not isinstance(error, TrainingError):
-        error = error.__cause__
-    assert isinstance(error, TrainingError)
-    assert "\n" not in str(error)
-    return str(error)
+    cause = root_cause(error)
+    assert type(cause) is kind
+    assert "\n" not in str(cause)
+    return str(cause)
 
 
 def test_all_training_properties_exist(phantom_maps, monkeypatch):
@@ -110,7 +112,7 @@ def test_checkpoint_of_another_training_is_refused_by_name(trained, phantom_maps
 
 def test_diverging_training_stops_and_leaves_no_weights(phantom_maps, tmp_path):
     with pytest.raises(RuntimeError) as raised:
-        train(phantom_maps, tmp_path, learning_rate=1e30, warmup_steps=0, precision="float32")
+        train(phantom_maps, tmp_path, learning_rate=1e30, warmup_steps=0)
     assert message(raised.value).startswith("training stopped at step 2, epoch 1: found a loss of nan")
     assert not (tmp_path / "model.pt").exists()
 
@@ -122,9 +124,10 @@ def test_diverging_training_stops_and_leaves_no_weights(phantom_maps, tmp_path):
 def test_value_out_of_range_is_refused(phantom_maps, tmp_path, option, value, wanted):
     with pytest.raises(RuntimeError) as raised:
         train(phantom_maps, tmp_path, **{option: value})
-    assert option in message(raised.value)
-    assert str(value) in message(raised.value)
-    assert wanted in message(raised.value)
+    line = message(raised.value, OptionError)
+    assert line.startswith(f"{option}: found ")
+    assert str(value) in line
+    assert wanted in line
 
 
 def test_bfloat16_follows_the_losses_of_float32(trained, phantom_maps, tmp_path):
@@ -146,6 +149,59 @@ def test_weights_carry_over_to_a_finer_stage_with_real_validation(trained, phant
     assert column(tmp_path / "fine", "val_mean_dice")
     carried = equal(weights(trained / "model.pt"), weights(tmp_path / "fine" / "model.pt"))
     assert carried, "a rate of zero must keep the weights"
+
+
+@pytest.fixture(scope="module")
+def validation():
+    """The parser of the config, for the parts that read real validation data."""
+    parser = ConfigParser(ConfigParser.load_config_files([TRAIN]))
+    parser["bundle_root"] = str(ROOT)
+    return parser
+
+
+@pytest.mark.parametrize("write_dataset", LAYOUTS, ids=lambda write: write.__name__)
+def test_validation_takes_a_data_set_in_any_layout(validation, tmp_path, write_dataset):
+    write_dataset(tmp_path)
+    validation["val_dataset_dir"], validation["pixdim"] = str(tmp_path), [1.0] * 3
+    items = validation.get_parsed_content("validate#dataset#data")
+    assert len(items) == len(read_dataset(tmp_path).cases)
+    sample = validation.get_parsed_content("validate#preprocessing")(items[0])
+    channels = {label.code: label.channel for label in read_labels()}
+    assert sample["label"].unique().tolist() == [0, channels[3], channels[7]]
+    assert sample["image"].shape == sample["label"].shape == (1, *SHAPE)
+
+
+def _fraction(codes):
+    codes[3, 3, 3] = 2.5
+    return codes
+
+
+def _nan(codes):
+    codes[3, 3, 3] = np.nan
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        (_fraction, "labels that are no whole numbers (2.5)"),
+        (_nan, "1 voxels that are NaN or Inf"),
+        (lambda codes: np.stack([codes, codes], axis=-1), "shape (14, 16, 12, 2)"),
+        (None, "at most"),
+    ],
+    ids=["fraction", "NaN", "4D", "truncated"],
+)
+def test_validation_labels_that_cannot_be_used_are_refused_by_name(validation, tmp_path, spoil, found):
+    image, codes = make_pair(0)
+    label = tmp_path / "a_labels.nii"
+    write_nifti(tmp_path / "a_T1.nii.gz", image)
+    write_nifti(label, codes.astype(np.float32) if spoil is None else spoil(codes.astype(np.float32)))
+    if spoil is None:
+        label.write_bytes(label.read_bytes()[:1000])
+    preprocessing = validation.get_parsed_content("validate#preprocessing")
+    with pytest.raises((RuntimeError, InputError)) as raised:
+        preprocessing({"image": str(tmp_path / "a_T1.nii.gz"), "label": str(label)})
+    assert message(raised.value, InputError).startswith(f"{label}: found {found}")
 
 
 def test_coarse_stage_overlays_the_fine_one(phantom_maps, tmp_path):

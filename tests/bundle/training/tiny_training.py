@@ -31,6 +31,7 @@ OPTIONS: dict[str, Any] = {
     "num_workers": 0,
     "warmup_steps": 2,
     "learning_rate": 0.01,
+    "precision": "float32",
 }
 TRAIN, MULTI_GPU = str(ROOT / "configs" / "train.json"), str(ROOT / "configs" / "multi_gpu_train.json")
 
