@@ -1,8 +1,8 @@
 """Check a set of images with labels before training on it: ``python -m scripts.check_dataset FOLDER [--statistics]``.
 
 Reads every file and prints every problem, one a line, or, when there is none, what the data set holds. FOLDER has a
-dataset.json (Medical Segmentation Decathlon, nnU-Net), BIDS subjects, or imagesTr and labelsTr. The exit code is 1
-when anything is wrong.
+dataset.json (Medical Segmentation Decathlon, nnU-Net), BIDS subjects, imagesTr and labelsTr, or NAME_T1.nii.gz with
+NAME_labels.nii.gz. The exit code is 1 when anything is wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from bundle.errors import InputError
+from scripts.command import make_parser, print_error, run_program
+
 if TYPE_CHECKING:
     from bundle.datasets import DatasetStatistics, LabelledDataset
     from bundle.datasets.statistics import Extent, Intensities
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.check_dataset", description=__doc__.split("\n\n")[0])
+    parser = make_parser("check_dataset", __doc__)
     parser.add_argument("folder", metavar="FOLDER", help="the data set")
     parser.add_argument("--statistics", action="store_true", help="print intensities and voxels of each structure too")
     parser.add_argument(
@@ -49,7 +52,7 @@ def print_statistics(dataset: LabelledDataset, statistics: DatasetStatistics) ->
     print_intensities("intensities, labelled voxels", statistics.foreground)
     total = sum(statistics.class_voxels.values())
     print(f"{'code':>6}  {'voxels':>12}  {'share':>9}  {'cases':>6}  name")
-    for label in dataset.labels:
+    for label in dataset.table:
         voxels, cases = statistics.class_voxels[str(label.code)], statistics.class_cases[str(label.code)]
         print(f"{label.code:6}  {voxels:12}  {voxels / total:9.4%}  {cases:6}  {label.name}")
 
@@ -63,8 +66,10 @@ def run(options: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)
     if problems:
+        count = f"found {len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        print_error(InputError(options.folder, count, "none is wanted", "dataset"))
         return len(problems)
-    names = ", ".join(f"{label.code} {label.name}" for label in dataset.labels)
+    names = ", ".join(f"{label.code} {label.name}" for label in dataset.table)
     print(f"{options.folder}: {len(dataset.cases)} cases, no problem found")
     print(f"labels: {names}")
     if dataset.modality:
@@ -82,17 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    options = parse_arguments(arguments)
-    try:
-        found = run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    if found:
-        print(
-            f"error: {options.folder}: found {found} problem{'s' if found > 1 else ''}; none is wanted", file=sys.stderr
-        )
-    return 1 if found else 0
+    return run_program(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ def test_sound_dataset_is_summed_up(tmp_path, capsys):
     assert captured.err == ""
 
 
-def test_all_problems_are_printed_and_the_exit_code_is_1(run_module, tmp_path):
+def test_all_problems_are_printed_and_the_exit_code_is_1(run_main, tmp_path):
     write_msd(tmp_path)
     (tmp_path / "imagesTr/case_01.nii.gz").write_bytes(b"")
     write_nifti(tmp_path / "labelsTr/case_03.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
-    done = run_module("scripts.check_dataset", tmp_path, "--statistics")
+    done = run_main("scripts.check_dataset", tmp_path, "--statistics")
     assert done.returncode == 1
     first, second = done.stdout.splitlines()
     assert first.startswith(f"{tmp_path}/imagesTr/case_01.nii.gz: found an empty file")
