@@ -6,23 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
 from torch import Tensor
 
-from bundle.labels import Label, mirrored_channels
+from bundle.errors import InputError, MissingError
+from bundle.io.label_map import read_label_map
+from bundle.io.orientation import ras_affine, to_ras
+from bundle.labels import MAX_CODE, Label, side_partners
+from bundle.synthesis.tissues import TissueTable, read_tissues
 
-# Codes that are drawn with an intensity of their own and scored as the structure they lie in: white matter lesions,
-# choroid plexus (lateral and inferior horn), vessels, the fifth ventricle.
-PART_OF = {25: 2, 57: 41, 136: 4, 163: 43, 137: 5, 164: 44, 30: 2, 62: 41, 72: 4}
-CSF_CODE = 24
-WHITE_CODES, CORTEX_CODES = (2, 41), (3, 42)
-# Too large or too thin to have a centre that means anything: white matter, cortex, fluid, cerebellum.
-SPREAD_OUT_CODES = (2, 3, 7, 8, 24, 41, 42, 46, 47)
-VENTRICLE_CODES = (4, 5, 14, 43, 44)  # lateral ventricles with their inferior horns, third ventricle
-FIRST_HEAD_CODE = 500
+MAX_CLASSES = 256
+"""Generation classes are kept as uint8; the background is one of them."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +28,42 @@ class ClassTable:
 
     Attributes:
         codes: FreeSurfer code of each class, ascending; class 0 is the background.
+        tissues: what each code looks like, and what it belongs to.
         channels: network channel of each class, shape (classes,).
-        mirrored: channel of the structure on the other side, shape (channels,).
+        mirrored: channel of the structure on the other side, its own where there is none, shape (channels,).
         is_brain: whether a class is brain tissue or ventricle, shape (classes,).
         is_ventricle: whether a class belongs to the lateral or third ventricles, shape (classes,).
+        is_csf: whether a class is fluid outside the brain, shape (classes,).
     """
 
     codes: tuple[int, ...]
+    tissues: TissueTable
     channels: Tensor
     mirrored: Tensor
     is_brain: Tensor
     is_ventricle: Tensor
+    is_csf: Tensor
 
     @classmethod
-    def from_codes(cls, codes: Sequence[int], table: Sequence[Label]) -> ClassTable:
-        """Build the table for the codes found in the label maps."""
+    def from_codes(cls, codes: Sequence[int], table: Sequence[Label], tissues: TissueTable | None = None) -> ClassTable:
+        """Build the table for the codes found in the label maps.
+
+        Args:
+            codes: the codes.
+            table: the structures that the network tells apart; what is none of them becomes background.
+            tissues: what the codes look like; those of ``configs/tissues.tsv`` by default.
+        """
+        tissues = read_tissues() if tissues is None else tissues
         channel_of = {label.code: label.channel for label in table}
         ordered = tuple(sorted({0, *codes}))
         return cls(
             codes=ordered,
-            channels=torch.tensor([channel_of.get(PART_OF.get(code, code), 0) for code in ordered]),
-            mirrored=torch.tensor(mirrored_channels(list(table))),
-            is_brain=torch.tensor([0 < code < FIRST_HEAD_CODE and code != CSF_CODE for code in ordered]),
-            is_ventricle=torch.tensor([PART_OF.get(code, code) in VENTRICLE_CODES for code in ordered]),
+            tissues=tissues,
+            channels=torch.tensor([channel_of.get(tissues[code].part_of, 0) for code in ordered]),
+            mirrored=torch.tensor(side_partners(table)),
+            is_brain=torch.tensor([tissues.is_brain(code) for code in ordered]),
+            is_ventricle=torch.tensor([tissues[code].role == "ventricle" for code in ordered]),
+            is_csf=torch.tensor([tissues[code].role == "csf" for code in ordered]),
         )
 
 
@@ -74,23 +84,47 @@ class LabelMap:
     centres: Tensor
 
 
-def _read_ras(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    image = nib.as_closest_canonical(nib.load(path))
-    return np.asarray(image.dataobj).astype(np.int16), np.array(image.header.get_zooms()[:3], dtype=np.float64)
+def _read_ras(path: str | Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Return the codes of a label map, axes towards R, A, S, and its voxels' edges in mm along them."""
+    label_map = read_label_map(path)
+    codes = to_ras(label_map.codes, label_map.grid.affine)
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high > MAX_CODE:
+        raise _unusable(path, f"found codes from {low} to {high}", f"0 to {MAX_CODE} are wanted")
+    if high == 0:
+        raise _unusable(path, "found no labelled voxel", "at least one structure is wanted")
+    affine = ras_affine(label_map.grid.affine, label_map.codes.shape)
+    return codes.astype(np.int16), np.linalg.norm(affine[:3, :3], axis=0)
 
 
-def _extent(mask: np.ndarray) -> list[tuple[int, int]]:
+def _found_codes(volumes: Sequence[NDArray[np.int16]], paths: Sequence[str | Path]) -> list[int]:
+    """Return the codes of all label maps, ascending."""
+    found = {0}
+    for codes, path in zip(volumes, paths, strict=True):
+        own = np.flatnonzero(np.bincount(codes.ravel())).tolist()
+        found.update(own)
+        if len(found) > MAX_CLASSES:
+            counted = f"found {len(own)} codes, {len(found)} with those of the files before it"
+            raise _unusable(path, counted, f"at most {MAX_CLASSES - 1} and the background are wanted")
+    return sorted(found)
+
+
+def _unusable(path: str | Path, found: str, wanted: str) -> InputError:
+    return InputError(path, found, wanted, "labels")
+
+
+def _extent(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return the first and last filled index along each axis."""
     filled = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return [(int(indices[0]), int(indices[-1])) for indices in filled]
 
 
-def _crop_to_head(codes: np.ndarray, margin: int = 4) -> np.ndarray:
+def _crop_to_head(codes: NDArray[np.int16], margin: int = 4) -> NDArray[np.int16]:
     extent = _extent(codes > 0)
     return codes[tuple(slice(max(low - margin, 0), high + margin + 1) for low, high in extent)]
 
 
-def _centres(classes: np.ndarray, wanted: Sequence[int]) -> Tensor:
+def _centres(classes: NDArray[np.uint8], wanted: Sequence[int]) -> Tensor:
     """Return the centre of each wanted class that is there, in voxels, shape (found, 3); every second voxel counts."""
     half = classes[::2, ::2, ::2]
     found = center_of_mass(np.ones_like(half), half, np.intersect1d(wanted, half))
@@ -101,39 +135,51 @@ def find_label_maps(folder: str | Path) -> list[str]:
     """Return the NIfTI files of a folder, sorted.
 
     Raises:
-        FileNotFoundError: when the folder holds none.
+        MissingError: when the folder holds none.
     """
     paths = sorted(str(path) for pattern in ("*.nii", "*.nii.gz") for path in Path(folder).glob(pattern))
     if not paths:
-        raise FileNotFoundError(f"{folder}: no label map found; a folder with NIfTI files is wanted (dataset_dir).")
+        raise MissingError(folder, "no label map found", "a folder with NIfTI files is wanted (dataset_dir)")
     return paths
 
 
-def load_label_maps(paths: Sequence[str | Path], table: Sequence[Label]) -> tuple[list[LabelMap], ClassTable]:
+def load_label_maps(
+    paths: Sequence[str | Path], table: Sequence[Label], tissues: TissueTable | None = None
+) -> tuple[list[LabelMap], ClassTable]:
     """Read label maps.
 
     Args:
         paths: NIfTI files with FreeSurfer codes; codes from 500 on are head tissues outside the brain.
         table: the structures that the network tells apart.
+        tissues: what the codes look like; those of ``configs/tissues.tsv`` by default.
+
+    Raises:
+        MissingError: when there is no file.
+        InputError: when a file cannot be read, or holds fractions, codes outside 0 to 32767, more than 255 of them, or
+            no brain.
     """
-    volumes = [_read_ras(path) for path in paths]
-    found = {int(code) for codes, _ in volumes for code in np.flatnonzero(np.bincount(codes.ravel()))}
-    class_table = ClassTable.from_codes(sorted(found), table)
+    if not paths:
+        raise MissingError("data", "no label map found", "at least one NIfTI file is wanted")
+    volumes, spacings = zip(*(_read_ras(path) for path in paths), strict=True)
+    class_table = ClassTable.from_codes(_found_codes(volumes, paths), table, tissues)
     class_of = np.zeros(max(class_table.codes) + 1, dtype=np.uint8)
     class_of[list(class_table.codes)] = np.arange(len(class_table.codes), dtype=np.uint8)
+    is_brain = class_table.is_brain.numpy()
+    compact = [
+        number
+        for number, code in enumerate(class_table.codes)
+        if is_brain[number] and class_table.tissues[code].compact
+    ]
 
     maps = []
-    for codes, spacing in volumes:
+    for path, codes, spacing in zip(paths, volumes, spacings, strict=True):
         classes = class_of[np.ascontiguousarray(_crop_to_head(codes))]
-        extent = _extent(class_table.is_brain.numpy()[classes])
-        centre = torch.tensor([(low + high) / 2 for low, high in extent])
-        compact = [
-            number
-            for number, code in enumerate(class_table.codes)
-            if class_table.is_brain[number] and code not in SPREAD_OUT_CODES
-        ]
-        centres = (_centres(classes, compact) - centre) * torch.from_numpy(spacing).float()
-        maps.append(LabelMap(torch.from_numpy(classes), torch.from_numpy(spacing).float(), centre, centres))
+        brain = is_brain[classes]
+        if not brain.any():
+            raise _unusable(path, "found head tissues only", "a label map of a brain is wanted")
+        centre = torch.tensor([(low + high) / 2 for low, high in _extent(brain)])
+        edges = torch.from_numpy(spacing).float()
+        maps.append(LabelMap(torch.from_numpy(classes), edges, centre, (_centres(classes, compact) - centre) * edges))
     return maps, class_table
 
 

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.labels import DEFAULT_TABLE, mirrored_channels, read_labels, renamed_keywords
 from bundle.synthesis.anatomy import LabelMap, class_weights, load_label_maps
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
 from bundle.synthesis.priors import TissuePriors
 from bundle.synthesis.synthesiser import Synthesiser
+from bundle.synthesis.tissues import DEFAULT_TISSUES, read_tissues
 
 SEED_STRIDE = 1_000_003
 WINDOW_SEED = 1 << 40  # keeps the draws of windows apart from those of samples
 
 
-class SyntheticBrainDataset(Dataset):
+class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
     """Endless synthetic brain images; sample ``index`` depends on ``seed`` and ``index`` alone, in any worker.
 
     Args:
@@ -32,12 +33,18 @@ class SyntheticBrainDataset(Dataset):
         length: samples of an epoch.
         seed: seed of the data set.
         options: ranges of the random steps, by name, see ``SynthesisOptions``.
-        labels: label table.
+        label_table: path of the label table.
         transform: applied to each sample.
         group: samples in a row that share a window size: those that one step stacks, over all processes.
         device: where samples are made.
+        tissue_table: path of the tissue table, see :func:`bundle.synthesis.tissues.read_tissues`.
+
+    Raises:
+        InputError: when a label map or a table cannot be used.
+        OptionError: when there is no such option, or images are to be flipped whose sides are no pairs.
     """
 
+    @renamed_keywords(labels="label_table")
     def __init__(
         self,
         data: Sequence[str | Path],
@@ -46,16 +53,19 @@ class SyntheticBrainDataset(Dataset):
         length: int,
         seed: int = 0,
         options: dict[str, Any] | None = None,
-        labels: str | Path = DEFAULT_TABLE,
+        label_table: str | Path = DEFAULT_TABLE,
         transform: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
         group: int = 1,
         device: torch.device | str = "cpu",
+        tissue_table: str | Path = DEFAULT_TISSUES,
     ) -> None:
-        maps, self.class_table = load_label_maps(data, read_labels(labels))
+        ranges = SynthesisOptions.named(options or {})
+        table = read_labels(label_table)
+        if ranges.flip > 0:
+            mirrored_channels(table, label_table)
+        maps, self.class_table = load_label_maps(data, table, read_tissues(tissue_table))
         self.maps = [LabelMap(*(tensor.to(device) for tensor in vars(label_map).values())) for label_map in maps]
-        self.synthesise = Synthesiser(
-            self.class_table, TissuePriors.t1(self.class_table), SynthesisOptions(**(options or {}))
-        )
+        self.synthesise = Synthesiser(self.class_table, TissuePriors.t1(self.class_table), ranges)
         self.spacing = spacing
         self.eighths = [[round(mm / spacing / 8) for mm in window] for window in window_mm]
         self.length = length
@@ -91,14 +101,17 @@ class SyntheticBrainDataset(Dataset):
         """Scale quantiles 0.005 to ``upper`` to 0 to 1, as inference does; an eighth of the voxels gives them."""
         quantiles = torch.tensor([0.005, upper], device=image.device)
         low, high = image[:, ::2, ::2, ::2].flatten().quantile(quantiles)
-        return ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+        return torch.clamp((image - low) / (high - low).clamp(min=1e-6), 0, 1)
 
 
-class FreshSampler(DistributedSampler):
-    """Gives epoch ``e`` the indices that follow those of epoch ``e - 1``: no sample is seen twice, a resumed run
-    sees what an uninterrupted one would, and each of several processes takes its share."""
+class FreshSampler(DistributedSampler[Any]):
+    """Gives epoch ``e`` the indices that follow those of epoch ``e - 1``.
 
-    def __init__(self, dataset: Dataset, num_replicas: int = 1, rank: int = 0) -> None:
+    No sample is seen twice, a resumed run sees what an uninterrupted one would, and each of several processes takes its
+    share.
+    """
+
+    def __init__(self, dataset: Dataset[Any], num_replicas: int = 1, rank: int = 0) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=False)
 
     def __iter__(self) -> Iterator[int]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bundle.errors import OptionError
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,16 @@ class SynthesisOptions:
     slice_spacing: tuple[float, float] = (1.0, 6.0)
     plane_spacing: tuple[float, float] = (0.7, 2.0)
     clip_share: tuple[float, float] = (0.002, 0.02)
+
+    @classmethod
+    def named(cls, ranges: Mapping[str, Any]) -> SynthesisOptions:
+        """Return the options with some of them replaced by name.
+
+        Raises:
+            OptionError: when there is no option of a name.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in ranges:
+            if name not in known:
+                raise OptionError("options", f"found {name!r}", f"one of {', '.join(known)} is wanted")
+        return cls(**ranges)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bundle.synthesis.acquisition import acquire
-from bundle.synthesis.anatomy import CORTEX_CODES, CSF_CODE, WHITE_CODES, ClassTable, LabelMap
+from bundle.synthesis.anatomy import ClassTable, LabelMap
 from bundle.synthesis.deformation import resize, sample_positions
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
@@ -31,11 +31,10 @@ class Synthesiser:
         self.table = class_table
         self.priors = priors
         self.options = options or SynthesisOptions()
-        self.csf = class_table.codes.index(CSF_CODE) if CSF_CODE in class_table.codes else -1
         index = {code: number for number, code in enumerate(class_table.codes)}
         self.ribbons = [
             (index[white], index[cortex])
-            for white, cortex in zip(WHITE_CODES, CORTEX_CODES, strict=True)
+            for white, cortex in class_table.tissues.ribbons()
             if white in index and cortex in index
         ]
 
@@ -152,7 +151,7 @@ class Synthesiser:
         brain = self.table.is_brain.to(classes.device)[classes]
         closed = -self._dilate(-self._dilate(brain[None].float(), grow), shrink)[0] > 0.5
         # A rim may hold what lies behind the fluid; a tight mask never cuts tissue.
-        return brain | (closed if draws.chance(0.5) else closed & (classes == self.csf))
+        return brain | (closed if draws.chance(0.5) else closed & self.table.is_csf.to(classes.device)[classes])
 
     def _field_of_view(self, size: tuple[int, int, int], draws: Draws) -> Tensor:
         """A mask that ends early on one side of the window, shape (X, Y, Z)."""

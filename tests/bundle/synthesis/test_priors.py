@@ -8,7 +8,8 @@ import torch
 from bundle.labels import read_labels
 from bundle.synthesis.anatomy import ClassTable
 from bundle.synthesis.draws import Draws
-from bundle.synthesis.priors import RIGHT_TO_LEFT, TissuePriors
+from bundle.synthesis.priors import TissuePriors
+from bundle.synthesis.tissues import read_tissues
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.8, 1.0])
@@ -28,6 +29,7 @@ def test_tissues_of_a_kind_share_their_contrast_and_keep_their_spread(shared):
 
 def tissue_codes(priors, codes):
     """Return the left code whose draw each code takes."""
-    tissues = sorted({0, *(RIGHT_TO_LEFT.get(code, code) for code in codes)})
+    table = read_tissues()
+    tissues = sorted({0, *(table[code].source for code in codes)})
     ordered = sorted({0, *codes})
     return {code: tissues[priors.tissue_of_class[ordered.index(code)]] for code in codes}

@@ -8,6 +8,7 @@ import torch
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 from torch.utils.data import DataLoader
 
+from bundle.errors import MissingError, OptionError
 from bundle.labels import mirrored_channels, read_labels
 from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_maps
 from bundle.synthesis.acquisition import acquire, blur
@@ -141,8 +142,23 @@ def test_rare_structures_weigh_more(folder):
 
 
 def test_folder_without_label_maps_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no label map found"):
+    with pytest.raises(MissingError, match="no label map found; a folder with NIfTI files is wanted"):
         make_dataset(tmp_path)
+
+
+def test_flip_is_refused_where_sides_are_no_pairs_and_nothing_else_is(folder, tmp_path):
+    rows = "".join(f"{code}\t{name}\n" for code, name in ((2, "left white matter"), (41, "white matter"), (16, "stem")))
+    (tmp_path / "dseg.tsv").write_text(f"index\tname\n{rows}")
+    arguments = (find_label_maps(folder), 6.0, ((96, 96, 96), (96, 96, 96)), 1)
+    with pytest.raises(OptionError, match=r"dseg\.tsv: found left white matter without just one partner"):
+        SyntheticBrainDataset(*arguments, label_table=tmp_path / "dseg.tsv")
+    still = SyntheticBrainDataset(*arguments, label_table=tmp_path / "dseg.tsv", options={"flip": 0.0})
+    assert {1, 2} <= set(still[0]["label"].unique().tolist()) <= {0, 1, 2, 3}
+
+
+def test_option_of_an_unknown_name_is_refused(folder):
+    with pytest.raises(OptionError, match=r"options: found 'no_such'; one of rotation, .*clip_share is wanted"):
+        make_dataset(folder, no_such=1.0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
