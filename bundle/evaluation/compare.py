@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
+from bundle.errors import InputError
 from bundle.evaluation.scores import CaseScores
 from bundle.evaluation.summary import (
     BOOTSTRAP_SAMPLES,
@@ -72,12 +74,13 @@ def compare(
         confidence: of the intervals.
 
     Raises:
-        ValueError: when the cases or structures differ.
+        InputError: when the cases or structures differ.
     """
     cases = [[case.case for case in side] for side in (first, second)]
     codes = [[score.label.code for case in side for score in case.structures] for side in (first, second)]
     if not first or cases[0] != cases[1] or codes[0] != codes[1]:
-        raise ValueError(f"comparison: found the cases {cases[0]} and {cases[1]}; the same, alike scored, are wanted.")
+        found = f"found the cases {cases[0]} and {cases[1]}"
+        raise InputError("comparison", found, "the same, alike scored, are wanted", "pairs")
     values = [metric_values(side, metric) for side in (first, second)]
     means = case_means(values[0]) - case_means(values[1])
     with np.errstate(invalid="ignore"):  # inf - inf: a structure that both sets missed
@@ -91,7 +94,7 @@ def compare(
     return Comparison(metric, overall, tuple(structures), min(1.0, 2.0 ** (1 - summed_up[0].count)))
 
 
-def signed_rank(differences: np.ndarray) -> float:
+def signed_rank(differences: NDArray[np.float64]) -> float:
     """Return the p-value of the two-sided Wilcoxon signed-rank test; differences that are not finite are left out."""
     finite = differences[np.isfinite(differences)]
     if not finite.any():

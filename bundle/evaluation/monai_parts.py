@@ -20,7 +20,8 @@ from bundle.evaluation.report import save_report
 from bundle.evaluation.scores import CaseScores, Scorer
 from bundle.evaluation.summary import case_means, metric_values
 from bundle.evaluation.tables import mirror_line, summary_lines
-from bundle.io.label_map import Grid, check_same_grid, read_label_map
+from bundle.io.geometry import Grid
+from bundle.io.label_map import check_same_grid, read_label_map
 
 SCORES = "scores"
 

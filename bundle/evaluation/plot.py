@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.evaluation.scores import CaseScores
 from bundle.evaluation.summary import metric_values
-from bundle.labels import Label, mirrored_channels
+from bundle.io.whole import whole_file
+from bundle.labels import Label, side_partners
 
 WIDTH = 9.5  # inches
 ROW_HEIGHT = 0.36  # inches for the one or two boxes of a structure
@@ -37,7 +38,9 @@ class Row:
     indices: tuple[int, ...]
 
 
-def draw_dice(cases: Sequence[CaseScores], table: Sequence[Label], path: str | Path, title: str = "") -> None:
+def draw_dice(
+    cases: Sequence[CaseScores], table: Sequence[Label], path: str | Path, title: str = "", overwrite: bool = True
+) -> None:
     """Draw the Dice of all cases as a PNG: boxes are quartiles, whiskers reach 1.5 times the box, points are cases.
 
     Args:
@@ -45,6 +48,10 @@ def draw_dice(cases: Sequence[CaseScores], table: Sequence[Label], path: str | P
         table: the structures, background first; their colours fill the boxes.
         path: the PNG to write.
         title: a line above the plot.
+        overwrite: replace an existing file.
+
+    Raises:
+        ExistsError: when the file exists and ``overwrite`` is false.
     """
     # Here and not above: only a run that asks for a picture pays for loading matplotlib.
     from matplotlib import rc_context
@@ -65,31 +72,29 @@ def draw_dice(cases: Sequence[CaseScores], table: Sequence[Label], path: str | P
         _dress(axes, rows, dice, title)
         _legend(axes, rows)
         figure.tight_layout()
-        figure.savefig(path, format="png", metadata={"Software": None})
+        with whole_file(path, overwrite) as unfinished:
+            figure.savefig(unfinished, format="png", metadata={"Software": None})
 
 
 def structure_rows(labels: Sequence[Label], table: Sequence[Label]) -> list[Row]:
     """Return the rows in the order of the structures, left before right; a structure without partner has its own."""
     index_of = {label.channel: index for index, label in enumerate(labels)}
-    mirrored = mirrored_channels(list(table))
+    partners = side_partners(table)
     rows: list[Row] = []
     done: set[int] = set()
     for index, label in enumerate(labels):
         if index in done:
             continue
-        other = index_of.get(mirrored[label.channel], index)
-        pair = (index, other) if label.name.lower().startswith("left") or other == index else (other, index)
-        indices = pair[:1] if other == index else pair
-        rows.append(Row(_without_side(label.name) if other != index else label.name, indices))
-        done.update(indices)
+        other = index_of.get(partners[label.channel], index)
+        if other == index:
+            rows.append(Row(label.name, (index,)))
+        else:
+            rows.append(Row(label.name_without_side, (index, other) if label.side == "left" else (other, index)))
+        done.update(rows[-1].indices)
     return rows
 
 
-def _without_side(name: str) -> str:
-    return re.sub(r"^(left|right)[-_ ]*", "", name, flags=re.IGNORECASE) or name
-
-
-def _draw_box(axes: Any, position: float, values: np.ndarray, label: Label, hatched: bool) -> None:
+def _draw_box(axes: Any, position: float, values: NDArray[np.float64], label: Label, hatched: bool) -> None:
     values = values[np.isfinite(values)]
     if not len(values):
         return
@@ -117,7 +122,7 @@ def _draw_box(axes: Any, position: float, values: np.ndarray, label: Label, hatc
         axes.scatter(values, np.full(len(values), position), **points)
 
 
-def _dress(axes: Any, rows: list[Row], dice: np.ndarray, title: str) -> None:
+def _dress(axes: Any, rows: list[Row], dice: NDArray[np.float64], title: str) -> None:
     """Set names, limits, grid and the mean of every box."""
     lowest = float(np.nanmin(dice)) if np.isfinite(dice).any() else 0.0
     start = max(step for step in STEPS if step <= max(lowest - 0.02, 0.0))

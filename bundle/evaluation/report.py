@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundle.errors import ExistsError
 from bundle.evaluation.compare import Comparison
 from bundle.evaluation.plot import draw_dice
 from bundle.evaluation.scores import CaseScores, Scorer
 from bundle.evaluation.summary import BOOTSTRAP_SAMPLES, CONFIDENCE, Summary, summarise
 from bundle.evaluation.tables import summary_record, write_json, write_scores
+from bundle.io.whole import refuse_existing, whole_set
 
-REPORT_FILES = ("scores.csv", "summary.json", "dice.png")
+REPORT_FILES = ("scores.csv", "dice.png", "summary.json")
+"""The last one is the commit mark."""
 
 
 def check_report(output_dir: str | Path, overwrite: bool = False) -> None:
     """Refuse to start when a file of an earlier evaluation is there and may not be overwritten.
 
     Raises:
-        FileExistsError: naming the file.
-        NotADirectoryError: when ``output_dir`` is a file.
+        ExistsError: naming the file, or ``output_dir`` when that is one.
     """
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: found a file; a folder, or a free name, is wanted.")
-    for path in (folder / name for name in REPORT_FILES):
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path}: exists already; a free name, or overwrite, is wanted.")
+        raise ExistsError(folder, "found a file", "a folder, or a free name, is wanted")
+    if not overwrite:
+        refuse_existing([folder / name for name in REPORT_FILES])
 
 
 def save_report(
@@ -41,7 +40,7 @@ def save_report(
     overwrite: bool = False,
     **settings: Any,
 ) -> Summary:
-    """Write ``scores.csv``, ``summary.json`` and ``dice.png``; they appear together once all are complete.
+    """Write ``scores.csv``, ``dice.png`` and ``summary.json``; they appear together once all are complete.
 
     Args:
         output_dir: folder of the files, made when missing.
@@ -53,7 +52,7 @@ def save_report(
         settings: further entries of the summary, such as the label table.
 
     Raises:
-        FileExistsError: when a file exists and ``overwrite`` is false.
+        ExistsError: when a file exists and ``overwrite`` is false.
     """
     check_report(output_dir, overwrite)
     first = next(iter(sets.values()))
@@ -61,13 +60,8 @@ def save_report(
     settings["bootstrap"] = {"samples": BOOTSTRAP_SAMPLES, "confidence": CONFIDENCE, "seed": seed}
     mean = summary.overall["dice"].mean
     title = f"Dice of {len(first)} case{'s' * (len(first) != 1)}, mean {mean:.3f}"
-    folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
-        scores, record, picture = (Path(unfinished) / name for name in REPORT_FILES)
+    with whole_set([Path(output_dir) / name for name in REPORT_FILES], overwrite) as (scores, picture, record):
         write_scores(sets, scores)
-        write_json(summary_record(scorer, sets, summary, comparisons, **settings), record)
         draw_dice(first, scorer.table, picture, title)
-        for name in REPORT_FILES:
-            os.replace(Path(unfinished) / name, folder / name)
+        write_json(summary_record(scorer, sets, summary, comparisons, **settings), record)
     return summary

@@ -16,17 +16,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
 from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from bundle.errors import InputError
+from bundle.errors import InputError, OptionError
 from bundle.io.geometry import voxel_volume
 from bundle.io.label_map import check_same_grid, read_label_map
-from bundle.labels import Label, mirrored_channels
+from bundle.labels import Label, side_partners
 
 NSD_TOLERANCE = 1.0
 """mm."""
@@ -37,6 +39,9 @@ MAX_UNKNOWN_CODES = 256
 """More codes outside the table than this, and the file is an image."""
 
 Box = tuple[slice, ...]
+Codes = NDArray[Any]
+Mask = NDArray[np.bool_]
+Affine = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Scorer:
         tolerance_mm: what NSD accepts.
 
     Raises:
-        ValueError: when nothing is left to score or the tolerance is negative.
+        OptionError: when nothing is left to score or the tolerance is negative.
     """
 
     def __init__(
@@ -119,11 +124,11 @@ class Scorer:
         self.tolerance_mm = float(tolerance_mm)
         left_out = {*self.ignore, *self.unscored}
         self.scored = [label for label in self.table[1:] if label.code not in left_out]
-        self.mirrored = mirrored_channels(self.table)
+        self.mirrored = side_partners(self.table)
         if not self.scored:
-            raise ValueError("label table: found no structure to score; one that is not left out is wanted.")
+            raise OptionError("label table", "found no structure to score", "one that is not left out is wanted")
         if not self.tolerance_mm >= 0:
-            raise ValueError(f"tolerance_mm: found {tolerance_mm}; 0 or more is wanted.")
+            raise OptionError("tolerance_mm", f"found {tolerance_mm}", "0 or more is wanted")
 
     def score_files(
         self, case: str, prediction: str | Path, reference: str | Path, assume_affine: bool = False
@@ -136,11 +141,11 @@ class Scorer:
         predicted = read_label_map(prediction, assume_affine)
         expected = read_label_map(reference, assume_affine)
         check_same_grid(predicted.grid, expected.grid)
-        for labels in (predicted, expected):
-            self._check_codes(labels.codes, labels.grid.path)
+        for label_map in (predicted, expected):
+            self._check_codes(label_map.codes, label_map.grid.path)
         return self.score(case, predicted.codes, expected.codes, expected.grid.affine)
 
-    def score(self, case: str, predicted: np.ndarray, reference: np.ndarray, affine: np.ndarray) -> CaseScores:
+    def score(self, case: str, predicted: Codes, reference: Codes, affine: Affine) -> CaseScores:
         """Score integer codes against the reference's, both of shape (X, Y, Z).
 
         Args:
@@ -164,9 +169,7 @@ class Scorer:
             unknown.update(np.unique(codes[is_unknown]).tolist())
         return CaseScores(case, self._structures(found[0][0], found[1][0], affine), tuple(sorted(unknown)))
 
-    def _structures(
-        self, predicted: np.ndarray, reference: np.ndarray, affine: np.ndarray
-    ) -> tuple[StructureScore, ...]:
+    def _structures(self, predicted: Codes, reference: Codes, affine: Affine) -> tuple[StructureScore, ...]:
         """Score channels, (X, Y, Z), each structure in the box that holds it on both sides."""
         boxes = [find_objects(channels, len(self.table) - 1) for channels in (predicted, reference)]
         scores = []
@@ -184,10 +187,10 @@ class Scorer:
     def _structure(
         self,
         label: Label,
-        predicted: np.ndarray,
-        reference: np.ndarray,
-        mirrored: np.ndarray | None,
-        affine: np.ndarray,
+        predicted: Mask,
+        reference: Mask,
+        mirrored: Mask | None,
+        affine: Affine,
     ) -> StructureScore:
         """Score masks of one shape, at least one of them not empty."""
         first, second = (int(np.count_nonzero(mask)) for mask in (predicted, reference))
@@ -214,7 +217,7 @@ class Scorer:
             )
         return StructureScore(label, compute_dice(pred, true).item(), nsd.item(), hd95.item(), **volumes)
 
-    def _channels(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _channels(self, codes: Codes) -> tuple[NDArray[np.uint16], Mask]:
         """Return each voxel's channel, 0 where the table does not know its code, and where that is so."""
         known = np.array([label.code for label in self.table])
         low, high = int(known.min()) - 1, int(known.max()) + 1
@@ -225,11 +228,12 @@ class Scorer:
         channels[unknown] = 0
         return channels, unknown
 
-    def _check_codes(self, codes: np.ndarray, path: Path) -> None:
+    def _check_codes(self, codes: Codes, path: Path) -> None:
         """Raise when a file holds so many unknown codes that it must be an image."""
         found = np.unique(codes[self._channels(codes)[1]])
         if len(found) > MAX_UNKNOWN_CODES:
-            raise InputError(path, f"found {len(found)} codes that the table does not know", "a label map is wanted")
+            unknown = f"found {len(found)} codes that the table does not know"
+            raise InputError(path, unknown, "a label map is wanted", "labels")
 
 
 def _joined(first: Box | None, second: Box | None) -> Box | None:

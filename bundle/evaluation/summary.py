@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bundle.evaluation.scores import CaseScores
 from bundle.labels import Label
+
+Values = NDArray[np.float64]
 
 METRICS = (
     *("dice", "nsd", "hd95_mm", "volume_error_percent", "absolute_volume_error_percent", "volume_error_mm3"),
@@ -90,24 +93,24 @@ def summarise(
     return Summary(tuple(case.case for case in cases), structures, overall)
 
 
-def metric_values(cases: Sequence[CaseScores], metric: str) -> np.ndarray:
+def metric_values(cases: Sequence[CaseScores], metric: str) -> Values:
     """Return an attribute of every ``StructureScore``, shape (cases, structures)."""
     return np.array([[getattr(score, metric) for score in case.structures] for case in cases], dtype=np.float64)
 
 
-def case_means(values: np.ndarray) -> np.ndarray:
+def case_means(values: Values) -> Values:
     """Return the mean of the finite values of each row, NaN where there is none: (cases, structures) to (cases,)."""
     counted = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.where(counted, values, 0).sum(axis=1) / counted.sum(axis=1)
+        return np.asarray(np.where(counted, values, 0).sum(axis=1) / counted.sum(axis=1))
 
 
-def bootstrap_weights(cases: int, samples: int, seed: int) -> np.ndarray:
+def bootstrap_weights(cases: int, samples: int, seed: int) -> Values:
     """Return how often each case is drawn in each bootstrap sample, shape (samples, cases)."""
     return np.random.default_rng(seed).multinomial(cases, np.full(cases, 1 / cases), size=samples).astype(np.float64)
 
 
-def bootstrap_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def bootstrap_means(values: Values, weights: Values) -> Values:
     """Return the mean of each sample's finite values, (samples, K); NaN where a sample drew none.
 
     Args:
@@ -116,10 +119,10 @@ def bootstrap_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """
     counted = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return (weights @ np.where(counted, values, 0)) / (weights @ counted)
+        return np.asarray((weights @ np.where(counted, values, 0)) / (weights @ counted))
 
 
-def estimates(values: np.ndarray, weights: np.ndarray, confidence: float = CONFIDENCE) -> list[Estimate]:
+def estimates(values: Values, weights: Values, confidence: float = CONFIDENCE) -> list[Estimate]:
     """Sum up each column of values, shape (cases, K), over the cases where it is finite."""
     counted = np.isfinite(values).sum(axis=0)
     tails = 100 * (1 - confidence) / 2

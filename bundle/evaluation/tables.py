@@ -13,6 +13,7 @@ from typing import Any
 from bundle.evaluation.compare import Comparison, Difference
 from bundle.evaluation.scores import HD_PERCENTILE, CaseScores, Scorer, StructureScore
 from bundle.evaluation.summary import Estimate, Summary
+from bundle.io.whole import whole_file
 from bundle.provenance import versions
 
 COLUMNS = (
@@ -23,7 +24,7 @@ PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "matplotlib")
 OVERALL = "all structures"
 
 
-def write_scores(sets: Mapping[str, Sequence[CaseScores]], path: str | Path) -> None:
+def write_scores(sets: Mapping[str, Sequence[CaseScores]], path: str | Path, overwrite: bool = True) -> None:
     """Write one line for each set of predictions, case and structure, as CSV.
 
     What is not counted is an empty field, the HD95 of a structure that only one side has is ``inf``.
@@ -31,8 +32,12 @@ def write_scores(sets: Mapping[str, Sequence[CaseScores]], path: str | Path) -> 
     Args:
         sets: scores by the name of the set, such as ``prediction``.
         path: the file.
+        overwrite: replace an existing file.
+
+    Raises:
+        ExistsError: when the file exists and ``overwrite`` is false.
     """
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with whole_file(path, overwrite) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("set", "case", "code", "structure", *COLUMNS))
         for name, cases in sets.items():
@@ -82,10 +87,15 @@ def summary_record(
     return record
 
 
-def write_json(record: Any, path: str | Path) -> None:
-    """Write JSON that every parser reads: what is NaN or infinite becomes null."""
+def write_json(record: Any, path: str | Path, overwrite: bool = True) -> None:
+    """Write JSON that every parser reads: what is NaN or infinite becomes null.
+
+    Raises:
+        ExistsError: when the file exists and ``overwrite`` is false.
+    """
     text = json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    with whole_file(path, overwrite) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def summary_lines(summary: Summary) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.errors import ExistsError
 from bundle.evaluation import (
     Scorer,
     check_report,
@@ -23,7 +24,7 @@ from bundle.evaluation import (
     summary_lines,
 )
 from bundle.evaluation.plot import structure_rows
-from bundle.labels import Label, read_labels
+from bundle.labels import Label, make_labels, read_labels
 from tests.phantom import SPACING, phantom_codes
 
 TABLE = read_labels()
@@ -110,14 +111,14 @@ def test_equal_scores_give_equal_bytes(report, scorer, cases, tmp_path):
 
 def test_existing_report_is_kept_unless_overwriting(scorer, cases, tmp_path):
     (tmp_path / "summary.json").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"summary\.json: exists already"):
+    with pytest.raises(ExistsError, match=r"summary\.json: exists already"):
         save_report(tmp_path, scorer, {"prediction": cases})
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
     save_report(tmp_path, scorer, {"prediction": cases}, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dice.png", "scores.csv", "summary.json"]
     assert (tmp_path / "summary.json").read_text() != "mine"
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(ExistsError, match="file: found a file; a folder, or a free name, is wanted"):
         check_report(tmp_path / "file")
 
 
@@ -171,6 +172,14 @@ def test_rows_of_the_picture_put_left_before_right():
     assert names["Right-Hippocampus"] == ["Right-Hippocampus"]
     assert names["Brain-Stem"] == ["Brain-Stem"]
     assert [row.name for row in structure_rows(PAIRS[1:], PAIRS)] == ["Anterior", "Posterior"]
+
+
+def test_rows_of_the_picture_pair_sides_in_any_spelling():
+    table = make_labels(dict(enumerate(("right hippocampus", "left hippocampus", "Amygdala_L", "Stem"), start=1)))
+    rows = structure_rows(table[1:], table)
+    assert [(row.name, row.indices) for row in rows] == [
+        ("hippocampus", (1, 0)), ("Amygdala_L", (2,)), ("Stem", (3,)),
+    ]  # fmt: skip
 
 
 def test_picture_shows_each_structure_in_its_colour(report, cases, tmp_path):

@@ -12,7 +12,7 @@ from torch import from_numpy
 
 from bundle.evaluation import CaseScores, Scorer
 from bundle.io.label_map import read_label_map
-from bundle.labels import Label, read_labels
+from bundle.labels import Label, make_labels, read_labels
 from tests.bundle.evaluation.surface_reference import dice, hd95, nsd, random_codes, surface_distances
 from tests.conftest import SHARED_DATA
 from tests.phantom import phantom_codes
@@ -70,6 +70,16 @@ def test_mirrored_share_equals_a_count():
     assert found[53].mirrored_share == pytest.approx(to_left / right.sum())
     assert np.isnan(found[16].mirrored_share)
     assert scores.mirrored_share == pytest.approx((to_right + to_left) / (left | right).sum())
+
+
+def test_structures_whose_sides_are_no_pairs_are_scored_each_on_its_own():
+    table = make_labels({17: "left hippocampus", 53: "right hippocampus", 16: "Left-Stem"})
+    rng = np.random.default_rng()
+    predicted, reference = (random_codes(rng, (14, 17, 12), CODES) for _ in range(2))
+    found = by_code(Scorer(table).score("a", predicted, reference, AFFINE))
+    assert found[17].mirrored_share == pytest.approx((predicted[reference == 17] == 53).mean())
+    assert np.isnan(found[16].mirrored_share)
+    assert found[16].dice == pytest.approx(dice(predicted == 16, reference == 16), abs=1e-6)
 
 
 def test_perfect_prediction():
