@@ -8,24 +8,31 @@ HD95 and volume error of each structure with 95 % intervals; DIR receives scores
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bundle.errors import BundleWarning, InputError
+from scripts.command import ROOT, make_parser, print_error, run_program
 
 if TYPE_CHECKING:
     from bundle.evaluation import CaseScores, Pair, Scorer
 
-LABELS = Path(__file__).resolve().parents[1] / "configs" / "labels.tsv"
+LABEL_TABLE = ROOT / "configs" / "labels.tsv"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.evaluate", description=__doc__.split("\n\n")[0])
+    parser = make_parser("evaluate", __doc__)
     parser.add_argument("prediction", metavar="PRED", help="label map, or a folder of them")
     parser.add_argument("reference", metavar="REF", help="label map, or a folder of them")
-    parser.add_argument("--labels", default=str(LABELS), metavar="FILE", help="label table, or an MSD dataset.json")
+    parser.add_argument(
+        "--label-table",
+        "--labels",
+        default=str(LABEL_TABLE),
+        metavar="FILE",
+        help="label table, or a dataset.json",
+    )
     parser.add_argument("--output-dir", metavar="DIR", help="folder of scores.csv, summary.json and dice.png")
     parser.add_argument(
         "--ignore", nargs="+", type=int, default=[], metavar="CODE", help="reference codes whose voxels do not count"
@@ -43,7 +50,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_pairs(pairs: list[Pair], assume_affine: bool) -> int:
     """Print every pair that does not lie on one grid, in a line each, and return their number."""
-    from bundle.errors import InputError
     from bundle.io.label_map import check_same_grid, read_grid
 
     failed = 0
@@ -52,7 +58,7 @@ def check_pairs(pairs: list[Pair], assume_affine: bool) -> int:
             check_same_grid(read_grid(pair.prediction, assume_affine), read_grid(pair.reference, assume_affine))
         except InputError as error:
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
     return failed
 
 
@@ -68,7 +74,8 @@ def score(pairs: list[Pair], scorer: Scorer, assume_affine: bool) -> list[CaseSc
     unknown = sorted({code for case in cases for code in case.unknown_codes})
     if unknown:
         codes = ", ".join(map(str, unknown))
-        print_once(f"warning: codes {codes}: not in the label table, counted as background")
+        message = f"codes {codes}: not in the label table, counted as background"
+        warnings.warn(message, BundleWarning, stacklevel=2)
     return cases
 
 
@@ -88,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     from bundle.evaluation.compare import COMPARED_METRICS
     from bundle.labels import read_labels
 
-    scorer = Scorer(read_labels(options.labels), options.ignore, options.unscored, options.tolerance)
+    scorer = Scorer(read_labels(options.label_table), options.ignore, options.unscored, options.tolerance)
     if options.output_dir:
         check_report(options.output_dir, options.overwrite)
     sources = {"prediction": options.prediction}
@@ -104,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
         if options.compare
     ]
     if options.output_dir:
-        settings = {"sources": {**sources, "reference": options.reference}, "label_table": options.labels}
+        settings = {"sources": {**sources, "reference": options.reference}, "label_table": options.label_table}
         summary = save_report(
             options.output_dir, scorer, sets, options.seed, comparisons, options.overwrite, **settings
         )
@@ -117,30 +124,9 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def show_warning(message: Warning | str, *_: object) -> None:
-    """Print a warning in one line."""
-    print_once(f"warning: {' '.join(str(message).split())}")
-
-
-@functools.cache
-def print_once(line: str) -> None:
-    """Print a line to stderr; a file is read twice and may be the reference of two predictions."""
-    print(line, file=sys.stderr)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    options = parse_arguments(arguments)
-    from bundle.errors import GeometryWarning
-
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("always", GeometryWarning)
-    warnings.showwarning = show_warning
-    try:
-        return 1 if run(options) else 0
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-        return 1
+    return run_program(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def test_sheet_shows_samples_and_their_labels(label_maps, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("folder", "options", "words"),
-    [(True, '{"no_such_range": 1}', "no_such_range"), (False, "{}", "no label map found")],
+    [(True, '{"no_such_range": 1}', "options: found 'no_such_range'"), (False, "{}", "no label map found")],
 )
 def test_bad_arguments_are_one_line(label_maps, tmp_path, capsys, folder, options, words):
     source = label_maps if folder else tmp_path

@@ -133,7 +133,7 @@ def test_codes_of_all_files_together_are_at_most_255_and_the_background(tmp_path
 
 
 def test_missing_file_and_no_file_are_named(tmp_path):
-    with pytest.raises(MissingError, match="none.nii.gz"):
+    with pytest.raises(MissingError, match=r"none\.nii\.gz"):
         load_label_maps([tmp_path / "none.nii.gz"], TABLE)
     with pytest.raises(MissingError, match="no label map found"):
         load_label_maps([], TABLE)
