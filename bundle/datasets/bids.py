@@ -20,8 +20,8 @@ MATCHED_ENTITIES = ("acq", "ce", "rec", "run", "echo")
 
 
 def is_bids(folder: Path) -> bool:
-    """Say whether a folder holds BIDS subjects."""
-    return any(path.is_dir() for path in folder.glob("sub-*"))
+    """Say whether a folder holds BIDS subjects with anatomical images; results may be in folders ``sub-*`` too."""
+    return any(path.is_dir() for pattern in ("sub-*/anat", "sub-*/ses-*/anat") for path in folder.glob(pattern))
 
 
 def bids_cases(folder: Path, problems: list[InputError]) -> list[Case]:

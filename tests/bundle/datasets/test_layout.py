@@ -90,6 +90,12 @@ def test_cases_are_listed_in_every_layout_without_opening_a_volume_or_a_table(tm
     assert len(dataset.cases) == (5 if write is write_bids else 6)
 
 
+def test_results_beside_the_files_are_no_subjects(tmp_path):
+    write_pair(tmp_path / "sub-01_T1.nii.gz", tmp_path / "sub-01_labels.nii.gz", 1)
+    (tmp_path / "sub-01_T1").mkdir()
+    assert [case.name for case in list_cases(tmp_path)] == ["sub-01"]
+
+
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
 def test_list_of_cases_names_the_missing_file(tmp_path, write):
     write(tmp_path)
