@@ -13,7 +13,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 def ras_affine(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return the affine of a volume of a shape after :func:`to_ras`, (4, 4)."""
-    turned = inv_ornt_aff(_orientation(affine), shape)  # type: ignore[no-untyped-call]
+    turned = inv_ornt_aff(_orientation(affine), shape)
     return np.asarray(affine @ turned)
 
 
@@ -26,10 +26,10 @@ def to_ras(volume: NDArray[Scalar], affine: NDArray[np.float64]) -> NDArray[Scal
         volume: voxels in the file's order.
         affine: voxel to world, RAS+, (4, 4).
     """
-    turned: NDArray[Scalar] = apply_orientation(volume, _orientation(affine))  # type: ignore[no-untyped-call]
+    turned: NDArray[Scalar] = apply_orientation(volume, _orientation(affine))
     return turned
 
 
 def _orientation(affine: NDArray[np.float64]) -> NDArray[Any]:
-    orientation: NDArray[Any] = io_orientation(affine)  # type: ignore[no-untyped-call]
+    orientation: NDArray[Any] = io_orientation(affine)
     return orientation
