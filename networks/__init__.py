@@ -2,9 +2,11 @@
 
 from networks.attention import SABlock
 from networks.cross_attention import CrossAttentionBlock
-from networks.local_attention import BlockAttention, GlobalLocalAttention
+from networks.global_local_attention import GlobalLocalAttention
+from networks.local_attention import BlockAttention
 from networks.pooling import AttentionPool
 from networks.qkv_layout import combine_qkv, separate_qkv
+from networks.scan_outputs import ScanOutputs
 from networks.spatial_attention import SpatialAttention
 from networks.transformer import TransformerBlock
 from networks.transformer_unet import TransformerUNet
@@ -18,6 +20,7 @@ __all__ = [
     "CrossAttentionBlock",
     "GlobalLocalAttention",
     "SABlock",
+    "ScanOutputs",
     "SpatialAttention",
     "TransformerBlock",
     "TransformerUNet",

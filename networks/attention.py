@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.kernel import Attend
+from networks.load_hook import before_loading
 from networks.position import apply_rotary
 from networks.qkv_layout import third_of, to_layout
 from networks.relative_position import DecomposedRelativePosition
@@ -33,7 +34,6 @@ class AttentionBase(nn.Module):
             fused kernel, so this costs the memory of the eager one.
         dim_head: width of a head; ``hidden_size // num_heads`` when ``None``.
         hidden_input_size: width C of the input and output; ``hidden_size`` when ``None``.
-        context_input_size: width of the tokens that give keys and values; ``hidden_input_size`` when ``None``.
         causal: let token i attend to tokens 0 to i only.
         sequence_length: longest sequence, needed when ``causal``.
         rel_pos_embedding: ``"decomposed"`` adds relative positions to the scores, see ``DecomposedRelativePosition``.
@@ -44,6 +44,8 @@ class AttentionBase(nn.Module):
         use_flash_attention: fused or eager kernel.
         qk_norm: normalise each head of the queries and keys (arXiv 2302.05442).
         norm_eps: added to the variance by that norm.
+        context_input_size: width of the tokens that give keys and values, in ``CrossAttentionBlock``;
+            ``hidden_input_size`` when ``None``.
 
     Raises:
         ValueError: when an argument is out of range or does not fit the others.
@@ -51,6 +53,7 @@ class AttentionBase(nn.Module):
 
     # Not ``Final``, which TorchScript does not see in a subclass with annotations of its own.
     __constants__ = ("use_combined_linear", "relative")
+    takes_context = False  # whether keys and values may come from tokens of another width
 
     def __init__(
         self,
@@ -61,7 +64,6 @@ class AttentionBase(nn.Module):
         save_attn: bool = False,
         dim_head: int | None = None,
         hidden_input_size: int | None = None,
-        context_input_size: int | None = None,
         causal: bool = False,
         sequence_length: int | None = None,
         rel_pos_embedding: str | None = None,
@@ -72,30 +74,16 @@ class AttentionBase(nn.Module):
         use_flash_attention: bool = True,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
+        *,
+        context_input_size: int | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout_rate <= 1:
-            raise ValueError(f"dropout_rate must lie in 0 to 1, got {dropout_rate}.")
-        if num_heads < 1:
-            raise ValueError(f"num_heads must be at least 1, got {num_heads}.")
-        if dim_head is None and hidden_size % num_heads != 0:
-            raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads}, or give dim_head.")
-        if dim_head is not None and dim_head < 1:
-            raise ValueError(f"dim_head must be at least 1, got {dim_head}.")
-        if causal and sequence_length is None:
-            raise ValueError("causal attention needs sequence_length, got None.")
-        if rel_pos_embedding not in (None, "decomposed"):
-            raise ValueError(f"rel_pos_embedding must be None or 'decomposed', got {rel_pos_embedding!r}.")
-        if rel_pos_embedding is not None and input_size is None:
-            raise ValueError("rel_pos_embedding needs input_size, got None.")
+        check_heads(hidden_size, num_heads, dim_head, dropout_rate)
+        check_positions(causal, sequence_length, rel_pos_embedding, input_size)
         self.hidden_input_size = hidden_input_size or hidden_size
         self.context_input_size = context_input_size or self.hidden_input_size
-        if use_combined_linear and self.context_input_size != self.hidden_input_size:
-            raise ValueError(
-                f"one linear cannot take inputs of width {self.hidden_input_size} and context of width "
-                f"{self.context_input_size}: set use_combined_linear to False."
-            )
-
+        self.use_combined_linear = use_combined_linear
+        self._check_context()
         self.num_heads = num_heads
         self.dim_head = dim_head or hidden_size // num_heads
         self.inner_dim = self.num_heads * self.dim_head
@@ -106,26 +94,11 @@ class AttentionBase(nn.Module):
         self.save_attn = save_attn
         self.attention_dtype = attention_dtype
         self.include_fc = include_fc
-        self.use_combined_linear = use_combined_linear
         self.use_flash_attention = use_flash_attention
         self.relative = rel_pos_embedding is not None
 
         none = nn.Identity()
-        self.qkv: nn.Module = none
-        self.to_q: nn.Module = none
-        self.to_k: nn.Module = none
-        self.to_v: nn.Module = none
-        if self.context_input_size != self.hidden_input_size:
-            self.to_q = nn.Linear(self.hidden_input_size, self.inner_dim, bias=qkv_bias)
-            self.to_k = nn.Linear(self.context_input_size, self.inner_dim, bias=qkv_bias)
-            self.to_v = nn.Linear(self.context_input_size, self.inner_dim, bias=qkv_bias)
-        else:
-            # The fused linear is always drawn, and cut up when separate ones are wanted: same seed, same weights.
-            fused = nn.Linear(self.hidden_input_size, 3 * self.inner_dim, bias=qkv_bias)
-            if use_combined_linear:
-                self.qkv = fused
-            else:
-                self.to_q, self.to_k, self.to_v = (third_of(fused, index) for index in range(3))
+        self.qkv, self.to_q, self.to_k, self.to_v = self._make_projections(qkv_bias)
         self.q_norm = nn.LayerNorm(self.dim_head, eps=norm_eps) if qk_norm else none
         self.k_norm = nn.LayerNorm(self.dim_head, eps=norm_eps) if qk_norm else none
         self.rel_positional_embedding = (
@@ -135,7 +108,35 @@ class AttentionBase(nn.Module):
         self.out_proj: nn.Module = nn.Linear(self.inner_dim, self.hidden_input_size) if include_fc else none
         self.drop_output = nn.Dropout(dropout_rate)
         self.att_mat = torch.Tensor()
-        self._register_load_state_dict_pre_hook(self._convert_layout)
+        before_loading(self, self._convert_layout)
+
+    def _check_context(self) -> None:
+        if self.context_input_size == self.hidden_input_size:
+            return
+        if not self.takes_context:
+            raise ValueError(
+                f"{type(self).__name__} attends to its input of width {self.hidden_input_size}, got context_input_size "
+                f"{self.context_input_size}."
+            )
+        if self.use_combined_linear:
+            raise ValueError(
+                f"one linear cannot take inputs of width {self.hidden_input_size} and context of width "
+                f"{self.context_input_size}: set use_combined_linear to False."
+            )
+
+    def _make_projections(self, bias: bool) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+        """Return ``qkv``, ``to_q``, ``to_k`` and ``to_v``."""
+        none = nn.Identity()
+        if self.context_input_size != self.hidden_input_size:
+            to_q = nn.Linear(self.hidden_input_size, self.inner_dim, bias=bias)
+            to_k = nn.Linear(self.context_input_size, self.inner_dim, bias=bias)
+            to_v = nn.Linear(self.context_input_size, self.inner_dim, bias=bias)
+            return none, to_q, to_k, to_v
+        # The fused linear is always drawn, and cut up when separate ones are wanted: same seed, same weights.
+        fused = nn.Linear(self.hidden_input_size, 3 * self.inner_dim, bias=bias)
+        if self.use_combined_linear:
+            return fused, none, none, none
+        return none, third_of(fused, 0), third_of(fused, 1), third_of(fused, 2)
 
     def _convert_layout(self, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
         to_layout(state_dict, prefix, self.use_combined_linear)
@@ -214,7 +215,8 @@ class AttentionBase(nn.Module):
         if self.save_attn:
             self.att_mat = self.attend.att_mat
         out = out.to(x.dtype).transpose(1, 2).reshape(x.shape[0], queries, self.inner_dim)  # (B, Q, H * D)
-        return self.drop_output(self.out_proj(out))
+        projected: Tensor = self.drop_output(self.out_proj(out))
+        return projected
 
 
 class SABlock(AttentionBase):
@@ -223,46 +225,6 @@ class SABlock(AttentionBase):
     Arguments: see ``AttentionBase``. Every combination of them works, and every form gives the same result.
     Differences to MONAI's class are listed in ``docs/attention.md``.
     """
-
-    def __init__(
-        self,
-        hidden_size: int,
-        num_heads: int,
-        dropout_rate: float = 0.0,
-        qkv_bias: bool = False,
-        save_attn: bool = False,
-        dim_head: int | None = None,
-        hidden_input_size: int | None = None,
-        causal: bool = False,
-        sequence_length: int | None = None,
-        rel_pos_embedding: str | None = None,
-        input_size: Sequence[int] | None = None,
-        attention_dtype: torch.dtype | None = None,
-        include_fc: bool = True,
-        use_combined_linear: bool = True,
-        use_flash_attention: bool = True,
-        qk_norm: bool = False,
-        norm_eps: float = 1e-5,
-    ) -> None:
-        super().__init__(
-            hidden_size,
-            num_heads,
-            dropout_rate,
-            qkv_bias=qkv_bias,
-            save_attn=save_attn,
-            dim_head=dim_head,
-            hidden_input_size=hidden_input_size,
-            causal=causal,
-            sequence_length=sequence_length,
-            rel_pos_embedding=rel_pos_embedding,
-            input_size=input_size,
-            attention_dtype=attention_dtype,
-            include_fc=include_fc,
-            use_combined_linear=use_combined_linear,
-            use_flash_attention=use_flash_attention,
-            qk_norm=qk_norm,
-            norm_eps=norm_eps,
-        )
 
     def forward(self, x: Tensor, attn_mask: Optional[Tensor] = None, rotary: Optional[Tensor] = None) -> Tensor:
         """Attend.
@@ -280,3 +242,27 @@ class SABlock(AttentionBase):
             ValueError: when the mask has another shape, or there are more tokens than the block is made for.
         """
         return self._attend(x, None, attn_mask, rotary, rotary)
+
+
+def check_heads(hidden_size: int, num_heads: int, dim_head: int | None, dropout_rate: float) -> None:
+    """Raise ValueError unless the sizes make whole heads and the dropout is a probability."""
+    if not 0 <= dropout_rate <= 1:
+        raise ValueError(f"dropout_rate must lie in 0 to 1, got {dropout_rate}.")
+    if num_heads < 1:
+        raise ValueError(f"num_heads must be at least 1, got {num_heads}.")
+    if dim_head is None and hidden_size % num_heads != 0:
+        raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads}, or give dim_head.")
+    if dim_head is not None and dim_head < 1:
+        raise ValueError(f"dim_head must be at least 1, got {dim_head}.")
+
+
+def check_positions(
+    causal: bool, sequence_length: int | None, rel_pos_embedding: str | None, input_size: Sequence[int] | None
+) -> None:
+    """Raise ValueError unless what depends on the order of the tokens is given the size that it needs."""
+    if causal and sequence_length is None:
+        raise ValueError("causal attention needs sequence_length, got None.")
+    if rel_pos_embedding not in (None, "decomposed"):
+        raise ValueError(f"rel_pos_embedding must be None or 'decomposed', got {rel_pos_embedding!r}.")
+    if rel_pos_embedding is not None and input_size is None:
+        raise ValueError("rel_pos_embedding needs input_size, got None.")

@@ -13,8 +13,11 @@ from networks.attention import AttentionBase
 class CrossAttentionBlock(AttentionBase):
     """Attention of tokens to a context; keys of the separate layout as ``monai.networks.blocks.CrossAttentionBlock``.
 
-    Arguments: see ``AttentionBase``. One linear (``use_combined_linear``) needs inputs and context of the same width.
+    Arguments: see ``AttentionBase``, here in MONAI's order; ``context_input_size`` is ``hidden_size`` when ``None``.
+    One linear (``use_combined_linear``) needs inputs and context of the same width.
     """
+
+    takes_context = True
 
     def __init__(
         self,

@@ -8,9 +8,10 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from monai.networks.blocks.pos_embed_utils import build_fourier_position_embedding, build_sincos_position_embedding
-from monai.utils import ensure_tuple_rep
+from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor, nn
 
+from networks.load_hook import before_loading
 from networks.padding import pad_to_multiple
 
 PROJECTIONS = ("conv", "perceptron")
@@ -27,7 +28,7 @@ class PatchRows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) or (B, C, D, H, W) to rows, last axis fastest."""
         for axis, size in enumerate(self.patch_size):
-            x = x.unflatten(2 + 2 * axis, [x.shape[2 + 2 * axis] // size, size])
+            x = torch.unflatten(x, 2 + 2 * axis, [x.shape[2 + 2 * axis] // size, size])
         if len(self.patch_size) == 3:
             return x.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4).flatten(1, 3)
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
@@ -106,7 +107,7 @@ class PatchEmbedding(nn.Module):
         elif pos_embed_type == "fourier":
             self.position_embeddings = build_fourier_position_embedding(self.grid_size, hidden_size, spatial_dims)
         self.dropout = nn.Dropout(dropout_rate)
-        self._register_load_state_dict_pre_hook(self._drop_zero_positions)
+        before_loading(self, self._drop_zero_positions)
 
     def _drop_zero_positions(self, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
         # MONAI's block has a parameter of zeros where it has no positions.
@@ -124,7 +125,7 @@ class PatchEmbedding(nn.Module):
 
     def positions(self, grid: list[int]) -> Tensor:
         """Return the positions of a grid of tokens, shape (1, N, C)."""
-        known = self.position_embeddings.transpose(1, 2).unflatten(2, self.grid_size)  # (1, C, *grid_size)
+        known = torch.unflatten(self.position_embeddings.transpose(1, 2), 2, self.grid_size)  # (1, C, *grid_size)
         return F.interpolate(known, size=grid, mode=self.mode, align_corners=False).flatten(2).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,4 +145,5 @@ class PatchEmbedding(nn.Module):
             x = x.flatten(2).transpose(1, 2)
         if self.has_positions:
             x = x + self.positions(grid)
-        return self.dropout(x)
+        tokens: Tensor = self.dropout(x)
+        return tokens

@@ -57,7 +57,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens: Tensor, attn_mask: Optional[Tensor] = None) -> Tensor:
         """Pool tokens (B, N, C), those of the mask (B, N) only if given, to vectors (B, C)."""
-        pooled = self.attn(self.latent.expand(tokens.shape[0], -1, -1), tokens, attn_mask)
+        pooled: Tensor = self.attn(self.latent.expand(tokens.shape[0], -1, -1), tokens, attn_mask)
         pooled = pooled + self.mlp(self.norm(pooled))
         return pooled[:, 0]
 
@@ -175,11 +175,13 @@ class PooledHead(nn.Module):
         if self.global_pool == "avgmax":
             return (patches.mean(dim=1) + patches.amax(dim=1)) / 2
         if self.global_pool == "map":
-            return self.attn_pool(patches)
+            pooled: Tensor = self.attn_pool(patches)
+            return pooled
         if self.global_pool == "token":
             return tokens[:, 0]
         return tokens
 
     def forward(self, tokens: Tensor, prefix: int = 0) -> Tensor:
         """Map tokens (B, prefix + N, C) to outputs (B, num_classes), or (B, prefix + N, num_classes) without a pool."""
-        return self.linear(self.norm(self.pool(tokens, prefix)))
+        outputs: Tensor = self.linear(self.norm(self.pool(tokens, prefix)))
+        return outputs

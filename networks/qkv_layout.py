@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +24,11 @@ def third_of(fused: nn.Linear | nn.Conv2d | nn.Conv3d, index: int) -> nn.Module:
     bias = fused.bias is not None
     part: nn.Module
     if isinstance(fused, nn.Linear):
-        part = nn.utils.skip_init(nn.Linear, fused.in_features, fused.out_features // 3, bias=bias)
+        part = nn.Linear(fused.in_features, fused.out_features // 3, bias=bias, device="meta")
     else:
-        sizes = (fused.in_channels, fused.out_channels // 3, fused.kernel_size)
-        part = nn.utils.skip_init(type(fused), *sizes, bias=bias)
+        kernel_size: Any = fused.kernel_size  # which PyTorch declares wider than its constructors take
+        part = type(fused)(fused.in_channels, fused.out_channels // 3, kernel_size, bias=bias, device="meta")
+    part.to_empty(device=fused.weight.device)
     for target, source in zip(part.parameters(), fused.parameters(), strict=True):
         target.copy_(source.chunk(3, dim=0)[index])
     return part

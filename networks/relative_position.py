@@ -46,7 +46,7 @@ class DecomposedRelativePosition(nn.Module):
             vectors = table[steps[:, None] - steps[None, :] + length - 1].to(q.dtype)
             moved = grid.movedim(axis + 1, 1)  # (B * H, L, other, other, D)
             scores = torch.matmul(moved.flatten(2, 3), vectors.transpose(1, 2))  # (B * H, L, other * other, L)
-            scores = scores.unflatten(2, moved.shape[2:4]).movedim(1, axis + 1)  # (B * H, *size, L)
+            scores = torch.unflatten(scores, 2, moved.shape[2:4]).movedim(1, axis + 1)  # (B * H, *size, L)
             key_axes = [1, 1, 1]
             key_axes[axis] = length
             bias = bias + scores.reshape(list(scores.shape[:4]) + key_axes)

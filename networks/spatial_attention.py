@@ -3,9 +3,11 @@
 # No postponed annotations here: TorchScript reads ``Final`` from the class.
 from typing import Any, Final, Optional
 
+import torch
 from torch import Tensor, nn
 
 from networks.kernel import Attend
+from networks.load_hook import before_loading
 from networks.qkv_layout import third_of, to_layout
 
 
@@ -67,7 +69,7 @@ class SpatialAttention(nn.Module):
         self.attend = Attend(self.dim_head, dropout_rate, use_flash_attention=use_flash_attention)
         self.out_proj = conv(inner, self.out_channels, 1, bias=qkv_bias)
         self.drop_output = nn.Dropout(dropout_rate)
-        self._register_load_state_dict_pre_hook(self._convert_names)
+        before_loading(self, self._convert_names)
 
     def _convert_names(self, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
         to_layout(state_dict, prefix, self.use_combined_linear)
@@ -76,7 +78,7 @@ class SpatialAttention(nn.Module):
                 state_dict[f"{prefix}out_proj.{kind}"] = state_dict.pop(f"{prefix}proj.{kind}")
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        heads = x.flatten(2).unflatten(1, [self.num_heads, self.dim_head])  # (B, H, D, N)
+        heads = torch.unflatten(x.flatten(2), 1, [self.num_heads, self.dim_head])  # (B, H, D, N)
         return heads.transpose(-2, -1).contiguous()  # (B, H, N, D), as the fused kernel wants it in memory
 
     def forward(self, x: Tensor, attn_mask: Optional[Tensor] = None) -> Tensor:
@@ -99,8 +101,9 @@ class SpatialAttention(nn.Module):
         else:
             q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         out = self.attend(self._split_heads(q), self._split_heads(k), self._split_heads(v), attn_mask)
-        out = out.transpose(-2, -1).flatten(1, 2).unflatten(-1, x.shape[2:])  # (B, inner, ...)
-        return self.drop_output(self.out_proj(out))
+        out = torch.unflatten(out.transpose(-2, -1).flatten(1, 2), -1, x.shape[2:])  # (B, inner, ...)
+        projected: Tensor = self.drop_output(self.out_proj(out))
+        return projected
 
 
 class ResidualSpatialAttention(nn.Module):
@@ -136,4 +139,5 @@ class ResidualSpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a feature map (B, C, ...) to one of the same shape."""
-        return x + self.attn(self.norm(x))
+        attended: Tensor = self.attn(self.norm(x))
+        return x + attended

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from networks.attention import SABlock
 from networks.cross_attention import CrossAttentionBlock
-from networks.local_attention import BlockAttention, GlobalLocalAttention
+from networks.global_local_attention import GlobalLocalAttention
+from networks.load_hook import before_loading
+from networks.local_attention import BlockAttention
 
 ATTENTIONS = ("global", "block", "global_local")
 
@@ -69,10 +71,7 @@ class TransformerBlock(nn.Module):
         pooled_size: int | Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if attention not in ATTENTIONS:
-            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}.")
-        if attention != "global" and (save_attn or causal or not include_fc):
-            raise ValueError(f"save_attn, causal and include_fc=False need global attention, got {attention!r}.")
+        check_attention(attention, save_attn, causal, include_fc)
         self.attends_globally = attention == "global"
         self.with_cross_attention = with_cross_attention
         options: dict[str, Any] = {
@@ -106,7 +105,7 @@ class TransformerBlock(nn.Module):
         self.cross_attn = CrossAttentionBlock(hidden_size, num_heads, **options) if with_cross_attention else none
         self.norm2 = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.mlp = MLPBlock(hidden_size, mlp_dim, dropout_rate)
-        self._register_load_state_dict_pre_hook(self._drop_unused)
+        before_loading(self, self._drop_unused)
 
     def _drop_unused(self, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
         # MONAI's block always carries a norm for cross-attention, and older ones the attention too, used or not.
@@ -151,4 +150,13 @@ class TransformerBlock(nn.Module):
         if self.with_cross_attention:
             normed = self.norm_cross_attn(x).flatten(1, -2)
             x = x + self.cross_attn(normed, context).reshape(x.shape)
-        return x + self.mlp(self.norm2(x))
+        transformed: Tensor = x + self.mlp(self.norm2(x))
+        return transformed
+
+
+def check_attention(attention: str, save_attn: bool, causal: bool, include_fc: bool) -> None:
+    """Raise ValueError unless there is such an attention and it can do what is asked of it."""
+    if attention not in ATTENTIONS:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {attention!r}.")
+    if attention != "global" and (save_attn or causal or not include_fc):
+        raise ValueError(f"save_attn, causal and include_fc=False need global attention, got {attention!r}.")

@@ -2,9 +2,10 @@
 
 # No postponed annotations here: TorchScript reads ``Final`` from the class.
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from monai.utils import ensure_tuple_rep
+import torch
+from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor, nn
 
 from networks.padding import crop, pad_to_multiple
@@ -17,7 +18,7 @@ STAGES = ("bottleneck", "up4", "up2", "up1")
 
 
 def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """A 3x3x3 convolution, group norm and leaky ReLU."""
+    """Return a 3x3x3 convolution, group norm and leaky ReLU."""
     return nn.Sequential(
         nn.Conv3d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
         nn.GroupNorm(min(8, out_channels), out_channels),
@@ -40,7 +41,8 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, C_in, D, H, W) and a skip (B, C_out, 2D, 2H, 2W) to (B, C_out, 2D, 2H, 2W)."""
-        return self.refine(self.up(x) + skip)
+        refined: Tensor = self.refine(self.up(x) + skip)
+        return refined
 
 
 class TransformerUNet(nn.Module):
@@ -75,7 +77,7 @@ class TransformerUNet(nn.Module):
         spatial_attention: stages after which the feature map attends to itself, with a residual: ``"bottleneck"``
             (stride 8, after the blocks), ``"up4"``, ``"up2"`` or ``"up1"`` (full size). The cost grows with the
             square of the points.
-        num_outputs: outputs for the whole scan, from the tokens; 0 for none.
+        num_outputs: outputs for the whole scan, from the tokens, see ``forward_with_outputs``; 0 for none.
         global_pool: how the tokens become one vector for them: ``"avg"``, ``"avgmax"``, ``"max"`` or ``"map"``.
 
     Raises:
@@ -108,18 +110,10 @@ class TransformerUNet(nn.Module):
         global_pool: str = "map",
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("position_grid", position_grid)):
-            if len(value) != 3:
-                raise ValueError(f"{name} must have 3 entries, got {list(value)}.")
-        kinds = [attention] * num_layers if isinstance(attention, str) else list(attention)
-        if len(kinds) != num_layers:
-            raise ValueError(f"attention must be one name or {num_layers}, one for each block, got {kinds}.")
-        if isinstance(spatial_attention, str) or not set(spatial_attention) <= set(STAGES):
-            raise ValueError(f"spatial_attention must be a list of {', '.join(STAGES)}, got {spatial_attention!r}.")
-        if num_outputs < 0:
-            raise ValueError(f"num_outputs must be at least 0, got {num_outputs}.")
-        if num_outputs > 0 and global_pool in ("", "token"):
-            raise ValueError(f"global_pool must be 'avg', 'avgmax', 'max' or 'map', got {global_pool!r}.")
+        check_sizes(channels=channels, position_grid=position_grid)
+        kinds = kinds_of_blocks(attention, num_layers)
+        check_stages(spatial_attention)
+        check_outputs(num_outputs, global_pool)
         full, half, quarter = channels
         self.in_channels = in_channels
         self.token_stride = 8
@@ -130,51 +124,27 @@ class TransformerUNet(nn.Module):
 
         self.position = PositionGrid(hidden_size, (position_grid[0], position_grid[1], position_grid[2]))
         self.rotary = AxialRotary(hidden_size // num_heads)
-        shifts = ([0, 0, 0], [size // 2 for size in ensure_tuple_rep(block_size, 3)])
-        blocks = [
-            TransformerBlock(
-                hidden_size,
-                mlp_dim,
-                num_heads,
-                dropout_rate,
-                qkv_bias=qkv_bias,
-                use_combined_linear=use_combined_linear,
-                use_flash_attention=use_flash_attention,
-                qk_norm=qk_norm,
-                attention=kind,
-                block_size=block_size,
-                shift=shifts[sum(before != "global" for before in kinds[:index]) % 2],
-                fusion=fusion,
-                pooled_size=pooled_size,
-            )
-            for index, kind in enumerate(kinds)
-        ]
-        for block in blocks:
-            block.init_weights(std=0.02)
-        self.blocks = nn.ModuleList(blocks)
+        flags = {"use_combined_linear": use_combined_linear, "use_flash_attention": use_flash_attention}
+        rates = {"dropout_rate": dropout_rate, "qkv_bias": qkv_bias, "qk_norm": qk_norm}
+        local = {"fusion": fusion, "pooled_size": pooled_size}
+        self.blocks = make_blocks(kinds, block_size, (hidden_size, mlp_dim, num_heads), **flags, **rates, **local)
         self.norm = nn.LayerNorm(hidden_size)
 
         self.up4 = UpBlock(hidden_size, quarter)
         self.up2 = UpBlock(quarter, half)
         self.up1 = UpBlock(half, full)
         self.head = nn.Conv3d(full, out_channels, 1)
-
-        def spatial(stage: str, width: int) -> nn.Module:
-            if stage not in spatial_attention:
-                return nn.Identity()
-            heads = max(1, num_heads * width // hidden_size)
-            return ResidualSpatialAttention(width, heads, 3, use_combined_linear, use_flash_attention)
-
-        self.attend8 = spatial("bottleneck", hidden_size)
-        self.attend4 = spatial("up4", quarter)
-        self.attend2 = spatial("up2", half)
-        self.attend1 = spatial("up1", full)
+        widths = {"bottleneck": hidden_size, "up4": quarter, "up2": half, "up1": full}
+        self.attend8, self.attend4, self.attend2, self.attend1 = (
+            ResidualSpatialAttention(width, max(1, num_heads * width // hidden_size), **flags)
+            if stage in spatial_attention
+            else nn.Identity()
+            for stage, width in widths.items()
+        )
         self.has_outputs = num_outputs > 0
         self.scan_head: nn.Module = nn.Identity()
         if num_outputs > 0:
-            self.scan_head = PooledHead(
-                hidden_size, num_outputs, global_pool, num_heads, use_combined_linear, use_flash_attention
-            )
+            self.scan_head = PooledHead(hidden_size, num_outputs, global_pool, num_heads, **flags)
 
     def _transform(self, x: Tensor) -> Tensor:
         """Run the blocks on a token grid, shape (B, C, D, H, W) -> (B, D, H, W, C)."""
@@ -183,17 +153,11 @@ class TransformerUNet(nn.Module):
         rotary = self.rotary(depth, height, width)
         for block in self.blocks:
             tokens = block(tokens, None, None, rotary)
-        return self.norm(tokens)
+        normed: Tensor = self.norm(tokens)
+        return normed
 
-    # No return type: TorchScript infers it from the branch that the flag leaves.
-    def forward(self, x: Tensor):
-        """Map an image (B, in_channels, D, H, W) to class logits (B, out_channels, D, H, W).
-
-        With ``num_outputs``, return the logits and the outputs for the scan, shape (B, num_outputs).
-
-        Raises:
-            ValueError: when the input is not 5-dimensional with ``in_channels`` channels.
-        """
+    def _logits_and_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of an image, see ``forward``, and its tokens (B, D, H, W, C) after the last block."""
         if x.dim() != 5 or x.shape[1] != self.in_channels:
             raise ValueError(f"input must have the shape (B, {self.in_channels}, D, H, W), got {x.shape}.")
         size = list(x.shape[2:])
@@ -208,7 +172,77 @@ class TransformerUNet(nn.Module):
         x = self.attend4(self.up4(x, skip4))
         x = self.attend2(self.up2(x, skip2))
         x = self.attend1(self.up1(x, skip1))
-        logits = crop(self.head(x), size)
-        if self.has_outputs:
-            return logits, self.scan_head(tokens.flatten(1, 3))
-        return logits
+        return crop(self.head(x), size), tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map an image (B, in_channels, D, H, W) to class logits (B, out_channels, D, H, W).
+
+        Raises:
+            ValueError: when the input is not 5-dimensional with ``in_channels`` channels.
+        """
+        return self._logits_and_tokens(x)[0]
+
+    @torch.jit.export
+    def forward_with_outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map an image (B, in_channels, D, H, W) to the logits and the outputs for the scan, (B, num_outputs).
+
+        ``ScanOutputs`` is a module whose ``forward`` this is.
+
+        Raises:
+            ValueError: when the network has no ``num_outputs``, or the input is refused by ``forward``.
+        """
+        if not self.has_outputs:
+            raise ValueError("outputs for the scan need num_outputs of at least 1, got 0.")
+        logits, tokens = self._logits_and_tokens(x)
+        return logits, self.scan_head(tokens.flatten(1, 3))
+
+
+def make_blocks(
+    kinds: Sequence[str], block_size: int | Sequence[int], sizes: tuple[int, int, int], **options: Any
+) -> nn.ModuleList:
+    """Return transformer blocks with fresh weights, the blocks of each second local one shifted by half.
+
+    Args:
+        kinds: attention of each block.
+        block_size: tokens of a local block along each axis, one number or three.
+        sizes: width of a token, width of the MLP and number of heads.
+        options: further arguments of ``TransformerBlock``.
+    """
+    shifts = ([0, 0, 0], [size // 2 for size in ensure_tuple_rep(block_size, 3)])
+    blocks = []
+    for index, kind in enumerate(kinds):
+        local_before = sum(before != "global" for before in kinds[:index])
+        shift = shifts[local_before % 2]
+        blocks.append(TransformerBlock(*sizes, attention=kind, block_size=block_size, shift=shift, **options))
+    for block in blocks:
+        block.init_weights(std=0.02)
+    return nn.ModuleList(blocks)
+
+
+def check_sizes(**sizes: Sequence[int]) -> None:
+    """Raise ValueError unless each of the named arguments has three entries."""
+    for name, value in sizes.items():
+        if len(value) != 3:
+            raise ValueError(f"{name} must have 3 entries, got {list(value)}.")
+
+
+def kinds_of_blocks(attention: str | Sequence[str], num_layers: int) -> list[str]:
+    """Return the attention of each block, or raise ValueError when it is not told for each."""
+    kinds = [attention] * num_layers if isinstance(attention, str) else list(attention)
+    if len(kinds) != num_layers:
+        raise ValueError(f"attention must be one name or {num_layers}, one for each block, got {kinds}.")
+    return kinds
+
+
+def check_stages(spatial_attention: Sequence[str]) -> None:
+    """Raise ValueError unless all of the stages exist."""
+    if isinstance(spatial_attention, str) or not set(spatial_attention) <= set(STAGES):
+        raise ValueError(f"spatial_attention must be a list of {', '.join(STAGES)}, got {spatial_attention!r}.")
+
+
+def check_outputs(num_outputs: int, global_pool: str) -> None:
+    """Raise ValueError unless there can be so many outputs, pooled so."""
+    if num_outputs < 0:
+        raise ValueError(f"num_outputs must be at least 0, got {num_outputs}.")
+    if num_outputs > 0 and global_pool in ("", "token"):
+        raise ValueError(f"global_pool must be 'avg', 'avgmax', 'max' or 'map', got {global_pool!r}.")

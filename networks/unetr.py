@@ -4,9 +4,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import torch
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
-from monai.utils import ensure_tuple_rep
+from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor, nn
 
 from networks.padding import crop, pad_to_multiple
@@ -62,7 +63,7 @@ class UNETR(nn.Module):
         mlp_dim: int = 3072,
         num_heads: int = 12,
         proj_type: str = "conv",
-        norm_name: tuple | str = "instance",
+        norm_name: tuple[str, dict[str, Any]] | str = "instance",
         conv_block: bool = True,
         res_block: bool = True,
         dropout_rate: float = 0.0,
@@ -76,12 +77,7 @@ class UNETR(nn.Module):
         qk_norm: bool = False,
     ) -> None:
         super().__init__()
-        patches = set(ensure_tuple_rep(patch_size, spatial_dims))
-        if len(patches) != 1 or not patches <= set(STAGES):
-            raise ValueError(
-                f"patch_size must be one of {', '.join(map(str, STAGES))} along every axis, got {patch_size}."
-            )
-        self.patch_size = int(patches.pop())
+        self.patch_size = single_patch_size(patch_size, spatial_dims)
         stages = STAGES[self.patch_size]
         if num_layers < stages:
             raise ValueError(f"patch_size {patch_size} needs at least {stages} blocks, got num_layers {num_layers}.")
@@ -112,39 +108,20 @@ class UNETR(nn.Module):
             "res_block": res_block,
         }
         widths = [feature_size * 2**index for index in range(stages)]
-
-        def encoder(stage: int) -> nn.Module:
-            """Bring hidden tokens up to the size of ``stage`` (1 is full size)."""
-            if stage > stages:
-                return nn.Identity()
-            return UnetrPrUpBlock(
-                in_channels=hidden_size,
-                out_channels=widths[stage - 1],
-                num_layer=stages - stage,
-                stride=1,
-                upsample_kernel_size=2,
-                conv_block=conv_block,
-                **common,
-            )
-
-        def decoder(stage: int) -> nn.Module:
-            """Double the size to that of ``stage - 1`` and merge its skip."""
-            if stage > stages + 1:
-                return nn.Identity()
-            below = hidden_size if stage == stages + 1 else widths[stage - 1]
-            return UnetrUpBlock(in_channels=below, out_channels=widths[stage - 2], upsample_kernel_size=2, **common)
-
         self.encoder1 = UnetrBasicBlock(in_channels=in_channels, out_channels=feature_size, stride=1, **common)
-        self.encoder2, self.encoder3, self.encoder4, self.encoder5 = (encoder(stage) for stage in (2, 3, 4, 5))
-        self.decoder2, self.decoder3, self.decoder4 = (decoder(stage) for stage in (2, 3, 4))
-        self.decoder5, self.decoder6 = (decoder(stage) for stage in (5, 6))
+        self.encoder2, self.encoder3, self.encoder4, self.encoder5 = (
+            make_encoder(stage, hidden_size, widths, conv_block=conv_block, **common) for stage in (2, 3, 4, 5)
+        )
+        self.decoder2, self.decoder3, self.decoder4, self.decoder5, self.decoder6 = (
+            make_decoder(stage, hidden_size, widths, **common) for stage in (2, 3, 4, 5, 6)
+        )
         self.out = UnetOutBlock(spatial_dims=spatial_dims, in_channels=feature_size, out_channels=out_channels)
         self.has_stage3 = stages >= 3
         self.has_stage4 = stages >= 4
         self.has_stage5 = stages >= 5
 
     def _to_map(self, tokens: Tensor, grid: list[int]) -> Tensor:
-        return tokens.transpose(1, 2).unflatten(2, grid).contiguous()  # (B, hidden_size, *grid)
+        return torch.unflatten(tokens.transpose(1, 2), 2, grid).contiguous()  # (B, hidden_size, *grid)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an image (B, in_channels, ...) of any size to logits (B, out_channels, ...) of the same size.
@@ -165,3 +142,35 @@ class UNETR(nn.Module):
             out = self.decoder4(out, self.encoder3(self._to_map(hidden[self.skips[2]], grid)))
         out = self.decoder3(out, self.encoder2(self._to_map(hidden[self.skips[1]], grid)))
         return crop(self.out(self.decoder2(out, self.encoder1(x))), size)
+
+
+def single_patch_size(patch_size: int | Sequence[int], spatial_dims: int) -> int:
+    """Return the size that a patch has along every axis, or raise ValueError when it is none of ``STAGES``."""
+    patches = set(ensure_tuple_rep(patch_size, spatial_dims))
+    if len(patches) != 1 or not patches <= set(STAGES):
+        raise ValueError(f"patch_size must be one of {', '.join(map(str, STAGES))} along every axis, got {patch_size}.")
+    return int(patches.pop())
+
+
+def make_encoder(stage: int, hidden_size: int, widths: Sequence[int], **options: Any) -> nn.Module:
+    """Return what brings hidden tokens up to the size of ``stage``, 1 being full size; the stages have ``widths``."""
+    stages = len(widths)
+    if stage > stages:
+        return nn.Identity()
+    return UnetrPrUpBlock(
+        in_channels=hidden_size,
+        out_channels=widths[stage - 1],
+        num_layer=stages - stage,
+        stride=1,
+        upsample_kernel_size=2,
+        **options,
+    )
+
+
+def make_decoder(stage: int, hidden_size: int, widths: Sequence[int], **options: Any) -> nn.Module:
+    """Return what doubles the size to that of ``stage - 1`` and merges its skip; the stages have ``widths``."""
+    stages = len(widths)
+    if stage > stages + 1:
+        return nn.Identity()
+    below = hidden_size if stage == stages + 1 else widths[stage - 1]
+    return UnetrUpBlock(in_channels=below, out_channels=widths[stage - 2], upsample_kernel_size=2, **options)

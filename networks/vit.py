@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from networks.load_hook import before_loading
 from networks.patch_embedding import PatchEmbedding
 from networks.pooling import AVERAGED_POOLS, PooledHead, check_head
 from networks.transformer import TransformerBlock
@@ -106,7 +107,7 @@ class ViT(nn.Module):
         )
         self.activation = nn.Tanh() if post_activation == "Tanh" else nn.Identity()
         self._follow_pool()
-        self._register_load_state_dict_pre_hook(self._rename_head)
+        before_loading(self, self._rename_head)
 
     @property
     def num_classes(self) -> int:
@@ -173,7 +174,8 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map an image (B, in_channels, ...) to outputs (B, num_classes), see ``PooledHead`` for the other forms."""
         tokens = self.forward_intermediates(x)[0]
-        return self.activation(self.head(tokens, 1 if hasattr(self, "cls_token") else 0))
+        outputs: Tensor = self.activation(self.head(tokens, 1 if hasattr(self, "cls_token") else 0))
+        return outputs
 
 
 def check_class_token(class_token: bool | None, global_pool: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from itertools import product
 
 import pytest
@@ -50,6 +52,15 @@ def test_checkpoint_of_either_layout_loads_into_either_form(source, target, dtyp
     assert list(state) == keys, "the caller's dictionary must stay as it is"
     x = make_tokens().to(dtype)
     torch.testing.assert_close(second(x), first(x), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda block: pickle.loads(pickle.dumps(block))])
+def test_a_copy_reads_either_layout_by_a_hook_of_its_own(clone):
+    block = make_block(True, seed=3)
+    copied = clone(block)
+    block.use_combined_linear = False  # what the hook of the first would go by
+    copied.load_state_dict(make_block(False, seed=4).state_dict(), strict=True)
+    assert torch.equal(copied(make_tokens()), make_block(True, seed=4)(make_tokens()))
 
 
 def test_incomplete_checkpoint_is_refused():
@@ -121,6 +132,7 @@ def test_fused_and_separate_qkv_train_alike_from_the_same_seed(make, shape):
         ({"rel_pos_embedding": "rotary"}, "None or 'decomposed', got 'rotary'"),
         ({"rel_pos_embedding": "decomposed", "input_size": (4,)}, r"2 or 3 positive entries, got \[4\]"),
         ({"dim_head": 0}, "dim_head must be at least 1, got 0"),
+        ({"context_input_size": 16, "use_combined_linear": False}, "input of width 48, got context_input_size 16"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import combinations, product
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -77,8 +78,6 @@ def make_masks() -> dict[str, torch.Tensor | None]:
 
 MASKS = make_masks()
 MATRIX = pytest.mark.parametrize(("option", "mask_name"), list(product(OPTIONS, MASKS)))
-
-
 PAIRS = [
     (one, other)
     for one, other in combinations(OPTIONS, 2)
@@ -92,7 +91,7 @@ def options_of(option: str) -> dict:
 
 
 @cache
-def make_block(option: str, combined: bool, flash: bool, scripted: bool = False) -> torch.nn.Module:
+def make_block(option: str, combined: bool, flash: bool, dtype: torch.dtype = torch.float32) -> SABlock:
     torch.manual_seed(0)
     block = SABlock(
         **{"hidden_size": HIDDEN, "num_heads": HEADS, **options_of(option)},
@@ -102,19 +101,30 @@ def make_block(option: str, combined: bool, flash: bool, scripted: bool = False)
     for name, parameter in block.named_parameters():
         if "rel_pos" in name or "norm" in name:
             torch.nn.init.normal_(parameter)
-    return torch.jit.script(block) if scripted else block
+    return block.to(dtype)
 
 
-def inputs(option: str, mask_name: str) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+@cache
+def inputs(option: str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return tokens and rotation tables."""
     block = make_block(option, True, True)
     x = torch.randn(BATCH, TOKENS, block.hidden_input_size, generator=torch.Generator().manual_seed(1))
-    return x, MASKS[mask_name], AxialRotary(block.dim_head)(2, 3, 2) if "rotary" in option else None
+    return x, AxialRotary(block.dim_head)(2, 3, 2) if "rotary" in option else None
 
 
-def expected_of(option: str, x: torch.Tensor, mask, rotary, parameters=None) -> torch.Tensor:
-    block = make_block(option, True, True).float()
-    size = options_of(option).get("input_size")
-    return reference(block, parameters or double_parameters(block), x.double(), mask, rotary, size)
+class Formula(NamedTuple):
+    """What the formula gives, in float64, and what it is differentiated by."""
+
+    out: torch.Tensor
+    leaves: dict[str, torch.Tensor]
+
+
+@cache
+def formula(option: str, mask_name: str) -> Formula:
+    block, (x, rotary) = make_block(option, True, True), inputs(option)
+    parameters, source = double_parameters(block), x.double().requires_grad_()
+    out = reference(block, parameters, source, MASKS[mask_name], rotary, options_of(option).get("input_size"))
+    return Formula(out, {"x": source, **parameters})
 
 
 def test_the_matrix_tries_empty_rows():
@@ -124,47 +134,23 @@ def test_the_matrix_tries_empty_rows():
 
 @MATRIX
 def test_every_form_equals_the_formula(option, mask_name):
-    x, mask, rotary = inputs(option, mask_name)
-    expected = expected_of(option, x, mask, rotary)
+    (x, rotary), mask, expected = inputs(option), MASKS[mask_name], formula(option, mask_name).out
     assert expected.isfinite().all()
-    for combined, flash in FORMS:
-        block = make_block(option, combined, flash)
-        torch.testing.assert_close(block.float()(x, mask, rotary).double(), expected, atol=1e-5, rtol=0)
-        torch.testing.assert_close(block.double()(x.double(), mask, rotary), expected, atol=1e-10, rtol=0)
-        block.float()
-
-
-@pytest.mark.parametrize(("one", "other"), PAIRS)
-def test_every_pair_of_options_works_together(one, other):
-    option = f"{one}+{other}"
-    for mask_name in ("none", "float_batch_pairs_with_empty_rows"):
-        x, mask, rotary = inputs(option, mask_name)
-        expected = expected_of(option, x, mask, rotary)
-        for combined, flash in FORMS:
-            found = make_block(option, combined, flash)(x, mask, rotary)
-            torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
-
-
-@MATRIX
-def test_every_scripted_form_equals_eager(option, mask_name):
-    x, mask, rotary = inputs(option, mask_name)
-    for combined, flash in FORMS:
-        block, scripted = (make_block(option, combined, flash, scripted=kind) for kind in (False, True))
-        torch.testing.assert_close(scripted(x, mask, rotary), block.float()(x, mask, rotary), atol=1e-6, rtol=0)
+    for form in FORMS:
+        single, double = make_block(option, *form), make_block(option, *form, torch.float64)
+        torch.testing.assert_close(single(x, mask, rotary).double(), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(double(x.double(), mask, rotary), expected, atol=1e-10, rtol=0)
 
 
 @MATRIX
 def test_gradients_of_every_form_equal_those_of_the_formula(option, mask_name):
-    x, mask, rotary = inputs(option, mask_name)
-    block = make_block(option, True, True)
-    parameters, source = double_parameters(block.float()), x.double().requires_grad_()
+    (x, rotary), mask, (out, leaves) = inputs(option), MASKS[mask_name], formula(option, mask_name)
     weights = torch.randn(BATCH, TOKENS, 1, generator=torch.Generator().manual_seed(2))
-    (expected_of(option, source, mask, rotary, parameters) * weights.double()).square().sum().backward()
-    expected = {"x": source.grad, **{name: value.grad for name, value in parameters.items()}}
+    loss = (out * weights.double()).square().sum()
+    expected = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()), retain_graph=True), strict=True))
     largest = max(gradient.abs().max() for gradient in expected.values())
-    for combined, flash in FORMS:
-        block = make_block(option, combined, flash).float()
-        tokens = x.clone().requires_grad_()
+    for form in FORMS:
+        block, tokens = make_block(option, *form), x.clone().requires_grad_()
         block.zero_grad()
         (block(tokens, mask, rotary) * weights).square().sum().backward()
         found = {"x": tokens.grad, **combine_qkv({name: p.grad for name, p in block.named_parameters()})}
@@ -172,14 +158,35 @@ def test_gradients_of_every_form_equal_those_of_the_formula(option, mask_name):
         for name, gradient in found.items():
             # A shift of all keys changes nothing: the gradient of k_norm.bias is 0, and its error that of the others.
             scale = expected[name].abs().max().clamp_min(0.01 * largest)
-            assert (gradient.double() - expected[name]).abs().max() < 1e-4 * scale, (name, combined, flash)
+            assert (gradient.double() - expected[name]).abs().max() < 1e-4 * scale, (name, form)
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_every_pair_of_options_works_together(one, other):
+    option = f"{one}+{other}"
+    x, rotary = inputs(option)
+    for mask_name in ("none", "float_batch_pairs_with_empty_rows"):
+        expected = formula(option, mask_name).out
+        for form in FORMS:
+            found = make_block(option, *form)(x, MASKS[mask_name], rotary)
+            torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_scripted_form_equals_eager_under_every_mask(option, form):
+    block, (x, rotary) = make_block(option, *form), inputs(option)
+    scripted = torch.jit.script(block)
+    for name, mask in MASKS.items():
+        found, expected = scripted(x, mask, rotary), block(x, mask, rotary)
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("option", ["save_attn", "all"])
 @pytest.mark.parametrize("flash", [True, False])
 def test_saved_attention_sums_to_one_or_to_zero_without_keys(option, flash):
-    x, mask, rotary = inputs(option, "head_pairs_with_empty_rows")
-    block = make_block(option, True, flash).float()
+    (x, rotary), mask = inputs(option), MASKS["head_pairs_with_empty_rows"]
+    block = make_block(option, True, flash)
     block(x, mask, rotary)
     assert block.att_mat.shape == (BATCH, HEADS, TOKENS, TOKENS)
     allowed = mask.tril() if OPTIONS[option].get("causal") else mask
@@ -190,11 +197,10 @@ def test_saved_attention_sums_to_one_or_to_zero_without_keys(option, flash):
 @pytest.mark.parametrize("option", ["plain", "all", "qk_norm", "rotary"])
 @pytest.mark.parametrize("mask_name", ["none", "keys", "float_batch_pairs_with_empty_rows"])
 def test_bfloat16_autocast_stays_within_two_percent(option, mask_name):
-    x, mask, rotary = inputs(option, mask_name)
-    expected = expected_of(option, x, mask, rotary).detach()
-    for combined, flash in FORMS:
+    (x, rotary), expected = inputs(option), formula(option, mask_name).out
+    for form in FORMS:
         with torch.autocast("cpu", torch.bfloat16):
-            found = make_block(option, combined, flash).float()(x, mask, rotary)
+            found = make_block(option, *form)(x, MASKS[mask_name], rotary)
         assert found.isfinite().all()
         assert (found.double() - expected).abs().max() < 0.02 * expected.abs().max()
 
@@ -202,7 +208,7 @@ def test_bfloat16_autocast_stays_within_two_percent(option, mask_name):
 @pytest.mark.parametrize("mask_name", ["none", "keys", "pairs", "float_batch_pairs_with_empty_rows"])
 @pytest.mark.parametrize("flash", [True, False])
 def test_exports_with_dynamic_batch_and_tokens(mask_name, flash):
-    block, mask = make_block("bias", True, flash).float(), MASKS[mask_name]
+    block, mask = make_block("bias", True, flash), MASKS[mask_name]
     auto = torch.export.Dim.AUTO
     x = torch.randn(BATCH, TOKENS, HIDDEN)
     arguments = (x,) if mask is None else (x, mask)

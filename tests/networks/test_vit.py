@@ -1,55 +1,26 @@
-"""ViT: MONAI's checkpoints, sizes, forms, and a head that can be exchanged."""
+"""ViT: MONAI's checkpoints, sizes, forms and arguments; ``test_vit_head.py`` exchanges its head."""
 
 from __future__ import annotations
 
 import io
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from monai.networks.nets.vit import ViT as MonaiViT
 from scipy.ndimage import map_coordinates
-from torch import nn
 
-from networks import ViT, separate_qkv
+from networks import separate_qkv
 from networks.pooling import GLOBAL_POOLS
+from tests.networks.small_vit import BAD_HEADS, FORMS, IMAGE, PATCH, SMALL, make_image, make_vit, scramble
 
-FORMS = list(product((True, False), repeat=2))  # use_combined_linear, use_flash_attention
-PAIRS = list(product(GLOBAL_POOLS, repeat=2))
-IMAGE, PATCH = {2: (12, 20), 3: (8, 6, 12)}, {2: (4, 5), 3: (4, 2, 3)}
-SMALL = {"in_channels": 1, "hidden_size": 24, "mlp_dim": 40, "num_layers": 2, "num_heads": 2}
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of MONAI's sincos
-
-
-def make_vit(dims: int = 2, seed: int = 0, **options) -> ViT:
-    torch.manual_seed(seed)
-    sizes = {"img_size": IMAGE[dims], "patch_size": PATCH[dims], "spatial_dims": dims}
-    return ViT(**{**SMALL, **sizes, **options}).eval()
 
 
 def make_monai(dims: int = 2, img_size: tuple[int, ...] | None = None, **options) -> MonaiViT:
     torch.manual_seed(3)
     sizes = {"img_size": img_size or IMAGE[dims], "patch_size": PATCH[dims], "spatial_dims": dims}
     return MonaiViT(**{**SMALL, **sizes, **options}).eval()
-
-
-@torch.no_grad()
-def scramble(network: nn.Module) -> nn.Module:
-    """Move every trained parameter off its initial value, so that a bias, norm or class token left out shows."""
-    generator = torch.Generator().manual_seed(7)
-    for name, parameter in network.named_parameters():
-        if "position_embeddings" not in name:
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
-    return network
-
-
-def make_image(*size: int, batch: int = 2) -> torch.Tensor:
-    return torch.randn(batch, 1, *size, generator=torch.Generator().manual_seed(1))
-
-
-def shapes(network: nn.Module) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in network.state_dict().items()}
 
 
 HEADS_OF_MONAI = {
@@ -184,107 +155,6 @@ def test_exports_with_dynamic_batch_and_sizes(dims, global_pool):
     for batch, size in ((3, (20, 15, 9)[:dims]), (2, (15, 23, 7)[:dims])):
         image = make_image(*size, batch=batch)
         torch.testing.assert_close(program.module()(image), network(image), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(("class_token", "num_classes"), [(None, 0), (None, 3), (True, 3)])
-@pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_reset_head_is_that_of_a_model_built_with_the_new_pool(class_token, before, after, num_classes):
-    options = {"class_token": class_token, "norm_eps": 1e-2, "num_layers": 1}
-    network = scramble(make_vit(global_pool=before, num_classes=3, **options))
-    kept, values = dict(network.named_parameters()), {n: v.clone() for n, v in network.state_dict().items()}
-    network.reset_classifier(num_classes, after)
-    fresh = make_vit(global_pool=after, num_classes=num_classes, seed=4, **options)
-    assert shapes(network) == shapes(fresh)
-    assert (network.num_classes, network.global_pool) == (num_classes, after)
-    for name, parameter in network.named_parameters():
-        if name in kept and not name.startswith("head.linear"):
-            assert parameter is kept[name], name
-            assert torch.equal(parameter, values[name]), name
-        elif name == "head.linear.weight" and name in kept:
-            assert not torch.equal(parameter, values[name])
-    assert {module.eps for module in network.modules() if isinstance(module, nn.LayerNorm)} == {1e-2}
-    fresh.load_state_dict(network.state_dict(), strict=True)
-    image = make_image(12, 20)
-    tokens = 12 + int(class_token or after == "token")
-    expected = (2, tokens, num_classes or 24) if after == "" else (2, num_classes or 24)
-    assert network(image).shape == expected
-    torch.testing.assert_close(network(image), fresh(image), atol=0, rtol=0)
-
-
-@pytest.mark.parametrize(("before", "after"), list(zip(GLOBAL_POOLS, GLOBAL_POOLS[2:] + GLOBAL_POOLS[:2], strict=True)))
-def test_reset_model_scripts_again(before, after):
-    network = make_vit(global_pool=before, num_layers=1)
-    torch.jit.script(network)
-    network.reset_classifier(3, after)
-    image = make_image(12, 20)
-    torch.testing.assert_close(torch.jit.script(network)(image), network(image), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("global_pool", GLOBAL_POOLS)
-def test_reset_without_a_pool_keeps_the_present_one(global_pool):
-    network = scramble(make_vit(global_pool=global_pool, num_classes=3))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.reset_classifier(5)
-    assert network.head.global_pool == global_pool
-    after = network.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in after if not name.startswith("head.linear"))
-    assert after["head.linear.weight"].shape == (5, 24)
-    assert not after["head.linear.bias"].any()
-
-
-@pytest.mark.parametrize(("before", "after"), PAIRS)
-@pytest.mark.parametrize(("num_classes", "train"), [(0, False), (3, True)])
-def test_reset_follows_mode_dtype_and_device(before, after, num_classes, train):
-    network = make_vit(global_pool=before, num_classes=num_classes, num_layers=1).double().train(train)
-    network.reset_classifier(3, after)
-    assert {p.dtype for p in network.parameters()} == {torch.float64}
-    assert {module.training for module in network.modules()} == {train}
-    assert network(make_image(12, 20).double()).dtype == torch.float64
-    network = make_vit(global_pool=before, num_classes=num_classes, num_layers=1).to("meta")
-    network.reset_classifier(3, after)
-    assert {p.device.type for p in network.parameters()} == {"meta"}
-
-
-@pytest.mark.parametrize(("combined", "flash"), FORMS)
-def test_reset_draws_the_same_attention_pool_in_every_form(combined, flash):
-    networks = [make_vit(), make_vit(use_combined_linear=combined, use_flash_attention=flash)]
-    for network in networks:
-        torch.manual_seed(8)
-        network.reset_classifier(3, "map")
-    assert networks[1].head.attn_pool.attn.use_combined_linear is combined
-    assert networks[1].head.attn_pool.attn.use_flash_attention is flash
-    expected, got = (network(make_image(12, 20)) for network in networks)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
-
-
-LEGAL_POOLS = "global_pool must be one of " + ", ".join(map(repr, GLOBAL_POOLS))
-BAD_HEADS = [
-    (3, "map ", f"{LEGAL_POOLS}, got 'map '"),
-    (3, "Map", f"{LEGAL_POOLS}, got 'Map'"),
-    (3, "mean", f"{LEGAL_POOLS}, got 'mean'"),
-    (-1, "avg", "num_classes must be an integer of at least 0, got -1"),
-    (1.5, "map", "num_classes must be an integer of at least 0, got 1.5"),
-    (True, "", "num_classes must be an integer of at least 0, got True"),
-    (3, "token", "global_pool 'token' needs a class token, got class_token False"),
-]
-
-
-@pytest.mark.parametrize(("num_classes", "global_pool", "message"), BAD_HEADS)
-@pytest.mark.parametrize("present", ["avg", "map"])
-def test_bad_reset_changes_nothing(num_classes, global_pool, message, present):
-    network = make_vit(global_pool=present, class_token=False)
-    modules, values = dict(network.named_modules()), {n: v.clone() for n, v in network.state_dict().items()}
-    output = network(make_image(12, 20))
-    with pytest.raises(ValueError, match=message):
-        network.reset_classifier(num_classes, global_pool)
-    assert (network.head.global_pool, network.head.num_classes) == (present, 2)
-    after = dict(network.named_modules())
-    assert after.keys() == modules.keys()
-    assert all(after[name] is modules[name] for name in modules)
-    assert shapes(network) == {name: value.shape for name, value in values.items()}
-    assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
-    assert torch.equal(network(make_image(12, 20)), output)
 
 
 @pytest.mark.parametrize(
