@@ -27,9 +27,13 @@ def write_labels(table: Sequence[Label], path: str | Path, overwrite: bool = Fal
             return path
         if not overwrite:
             raise ExistsError(path, "holds another label table")
-    with whole_file(path, overwrite) as unfinished:
-        rows = [(*COLUMNS, *OPTIONAL_COLUMNS), *(_fields(label) for label in table)]
-        unfinished.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    rows = [(*COLUMNS, *OPTIONAL_COLUMNS), *(_fields(label) for label in table)]
+    try:
+        with whole_file(path, overwrite) as unfinished:
+            unfinished.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    except ExistsError:
+        if not _holds(path, table):  # else another process of the training was faster
+            raise
     return path
 
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +21,8 @@ from filelock import FileLock, Timeout
 from bundle.errors import ExistsError
 
 PREFIX = ".unfinished-"
+SETTLED = 60.0
+"""Seconds after which a lock without a folder is a remain; its owner makes the folder at once."""
 JOURNAL = ".commit"
 """Lists the files of a set, the commit mark last, from the moment on when they start to take their places."""
 
@@ -109,12 +112,15 @@ def refuse_existing(paths: Sequence[str | Path]) -> None:
 def sweep(folder: str | Path) -> None:
     """Remove what killed processes left unfinished in a folder; what a living process is at stays."""
     for lock_file in Path(folder).glob(f"{PREFIX}*.lock"):
+        unfinished = lock_file.with_suffix("")
         # Held by its owner as long as that lives; no such locks on this file system: nobody can tell.
-        with contextlib.suppress(Timeout, NotImplementedError, OSError), FileLock(lock_file, blocking=False):
-            unfinished = lock_file.with_suffix("")
-            _roll_back(unfinished, Path(folder))
-            shutil.rmtree(unfinished, ignore_errors=True)
-            lock_file.unlink(missing_ok=True)
+        with contextlib.suppress(Timeout, NotImplementedError, OSError):
+            if not unfinished.exists() and time.time() - lock_file.stat().st_mtime < SETTLED:
+                continue
+            with FileLock(lock_file, blocking=False):
+                _roll_back(unfinished, Path(folder))
+                shutil.rmtree(unfinished, ignore_errors=True)
+                lock_file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -124,7 +130,7 @@ def _unfinished_folder(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     unfinished = folder / f"{PREFIX}{uuid4().hex[:16]}"
-    lock = FileLock(f"{unfinished}.lock", blocking=False)
+    lock = FileLock(f"{unfinished}.lock", timeout=SETTLED)  # another process's sweep may hold it for a moment
     try:
         with contextlib.suppress(NotImplementedError):
             lock.acquire()
