@@ -16,6 +16,7 @@ from torch import nn
 
 from bundle import forms
 from bundle.errors import EngineWarning
+from bundle.io.whole import whole_folder
 from bundle.provenance import sha256
 
 FOLDER = "brain_mri_transformer_segmentation"
@@ -67,23 +68,22 @@ def cached(folder: Path, key: str, name: str, make: Callable[[Path], None]) -> P
     wanted = folder / key / name
     if wanted.is_file():
         return wanted
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        holder = tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-", ignore_cleanup_errors=True)
-    except OSError as error:
-        reason = f"{folder}: cannot be written ({error.strerror})"
-        warnings.warn(f"{reason}; the model is converted anew in every process", EngineWarning, stacklevel=2)
-        holder = tempfile.TemporaryDirectory()
-        _KEPT.append(holder)
-        make(Path(holder.name) / name)
-        return Path(holder.name) / name
-    with holder:
-        made = Path(holder.name) / key
-        made.mkdir()
-        make(made / name)
-        with contextlib.suppress(OSError):  # another process was faster
-            made.rename(wanted.parent)
+    with contextlib.ExitStack() as stack:
+        try:
+            unfinished = stack.enter_context(whole_folder(wanted.parent))
+        except OSError as error:
+            reason = f"{folder}: cannot be written ({error.strerror})"
+            warnings.warn(f"{reason}; the model is converted anew in every process", EngineWarning, stacklevel=2)
+            wanted = _kept_folder() / name
+            unfinished = wanted.parent
+        make(unfinished / name)
     return wanted
 
 
-_KEPT: list[tempfile.TemporaryDirectory] = []
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _kept_folder() -> Path:
+    """Return a new temporary folder that goes when the process ends."""
+    _KEPT.append(tempfile.TemporaryDirectory())
+    return Path(_KEPT[-1].name)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from bundle.choices import ENGINES
 from bundle.errors import ExportError
 from bundle.machine import use_bfloat16
 
-ENGINES = ("auto", "torch", "torchscript", "onnxruntime", "openvino")
 PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 # Engines that take a file of this suffix, the first one by default. Others are state dicts, for every engine.
 READERS = {".ts": ("torchscript",), ".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",)}
@@ -44,10 +44,10 @@ def choose(engine: str, precision: str, device: torch.device | str, checkpoint: 
 
     Raises:
         ExportError: for an unknown engine, a missing package, or a file or a precision that the engine does not take.
-        ValueError: for an unknown precision.
+        OptionError: for an unknown precision.
     """
     if engine not in ENGINES:
-        raise ExportError(f"engine: found {engine!r}; one of {', '.join(ENGINES)} is wanted.")
+        raise ExportError("engine", f"found {engine!r}", f"one of {', '.join(ENGINES)} is wanted", "option")
     on_cpu = torch.device(device).type == "cpu"
     readers = READERS.get(Path(checkpoint).suffix)
     if engine == "auto":
@@ -56,24 +56,24 @@ def choose(engine: str, precision: str, device: torch.device | str, checkpoint: 
         else:
             engine = "openvino" if on_cpu and is_installed("openvino") else "torch"
     elif readers and engine not in readers:
-        raise ExportError(f"{checkpoint}: is for the engine {' or '.join(readers)}, found engine {engine!r}.")
+        raise ExportError(checkpoint, f"is for the engine {' or '.join(readers)}, found engine {engine!r}")
     if not is_installed(engine):
         package = PACKAGES[engine]
-        raise ExportError(f"engine {engine}: found no {package}; pip install {package} -c constraints.txt")
+        raise ExportError(f"engine {engine}", f"found no {package}", f"pip install {package} -c constraints.txt")
     return Choice(engine, _bfloat16(engine, precision, device))
 
 
 def _bfloat16(engine: str, precision: str, device: torch.device | str) -> bool:
+    """Tell whether an engine computes in bfloat16 here, and refuse a precision that it does not have."""
     if engine == "onnxruntime":
         if use_bfloat16(precision, "meta"):
-            raise ExportError("engine onnxruntime: found precision 'bfloat16', which it has no CPU kernels for.")
+            raise ExportError("engine onnxruntime", "found precision 'bfloat16', which it has no CPU kernels for")
         return False
     if engine == "openvino":
         wanted = use_bfloat16(precision, "cpu")
         if wanted and not torch.cpu._is_avx512_bf16_supported():
-            raise ExportError(
-                "engine openvino: found precision 'bfloat16' on a processor without AVX-512 BF16; 'auto' is wanted."
-            )
+            found = "found precision 'bfloat16' on a processor without AVX-512 BF16"
+            raise ExportError("engine openvino", found, "'auto' is wanted")
         return wanted
     return use_bfloat16(precision, device)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,8 +13,9 @@ from torch import nn
 
 from bundle.engines.cache import cache_folder, cached, compiled_folder, content_key
 from bundle.engines.choose import READERS, Choice, choose
-from bundle.engines.networks import OnnxNetwork, OpenVinoNetwork, TorchNetwork, read_torchscript
+from bundle.engines.networks import EngineNetwork, OnnxNetwork, OpenVinoNetwork, TorchNetwork, read_torchscript
 from bundle.errors import EngineWarning, ExportError
+from bundle.forms import FORMS, Form, Source
 from bundle.forms.sidecar import check_sidecar
 from bundle.io import load_weights
 from bundle.machine import available_cores
@@ -20,6 +23,11 @@ from bundle.machine import available_cores
 logger = logging.getLogger(__name__)
 PROBE_SIZE = (16, 27, 20)
 PROBE_TOLERANCE = 1e-3
+# engine: the form that it reads, the packages that make that, what reads it
+CONVERSIONS: dict[str, tuple[Form, tuple[str, ...], Callable[[Path], EngineNetwork]]] = {
+    "openvino": (FORMS["openvino"], ("torch", "openvino"), partial(OpenVinoNetwork, bfloat16=False)),
+    "onnxruntime": (FORMS["onnx"], ("torch", "onnx", "onnxscript"), OnnxNetwork),
+}
 
 
 def load_network(
@@ -29,7 +37,7 @@ def load_network(
     precision: str = "auto",
     device: torch.device | str = "cpu",
     cache_dir: str | Path | None = None,
-) -> nn.Module:
+) -> EngineNetwork:
     """Return a network in evaluation mode that an engine computes.
 
     A state dict (``.pt``) goes into ``network_def`` strictly; OpenVINO and ONNX Runtime then convert the network once
@@ -56,66 +64,51 @@ def load_network(
         if engine != "auto" or Path(checkpoint).suffix in READERS:
             raise
         warnings.warn(f"{error}; PyTorch computes the network", EngineWarning, stacklevel=2)
-        choice = Choice("torch", False)
-        network = _load(choice, network_def, Path(checkpoint), device, folder)
-    logger.info(f"Engine {choice.engine}, {choice.precision}, {available_cores()} CPU cores available.")
-    network.engine, network.precision = choice.engine, choice.precision  # type: ignore[assignment]
+        network = _load(Choice("torch", False), network_def, Path(checkpoint), device, folder)
+    logger.info(f"Engine {network.engine}, {network.precision}, {available_cores()} CPU cores available.")
     return network.eval()
 
 
 def _load(
     choice: Choice, network_def: nn.Module, checkpoint: Path, device: torch.device | str, folder: Path
-) -> nn.Module:
+) -> EngineNetwork:
     exported = checkpoint.suffix in READERS
     if exported:
         check_sidecar(checkpoint)
     if choice.engine == "torchscript":
-        script = (
-            read_torchscript(checkpoint, device)
-            if exported
-            else torch.jit.script(load_weights(network_def, checkpoint))
-        )
+        script = read_torchscript(checkpoint, device) if exported else _script(network_def, checkpoint)
         return TorchNetwork(script.to(device), choice.bfloat16)
     if choice.engine == "torch":
         return TorchNetwork(load_weights(network_def, checkpoint).to(device), choice.bfloat16)
-    convert, name, packages = {
-        "openvino": (_make_openvino, "model.xml", ("torch", "openvino")),
-        "onnxruntime": (_make_onnx, "model.onnx", ("torch", "onnx", "onnxscript")),
-    }[choice.engine]
-    if exported:
-        model = checkpoint
-    else:
-        network = load_weights(network_def, checkpoint)
-        key = content_key(network, checkpoint, packages)
-        model = cached(folder, key, name, lambda path: convert(network, path))
+    model = checkpoint if exported else _convert(choice.engine, network_def, checkpoint, folder)
     if choice.engine == "openvino":
         return OpenVinoNetwork(model, choice.bfloat16, compiled_folder(folder))
     return OnnxNetwork(model)
 
 
-def _make_openvino(network: nn.Module, path: Path) -> None:
-    from bundle.forms.openvino import convert_openvino, write_openvino
-    from bundle.forms.portable import portable
-
-    write_openvino(convert_openvino(portable(network)), path)
-    _probe(network, OpenVinoNetwork(path, bfloat16=False), "openvino")
+def _script(network_def: nn.Module, checkpoint: Path) -> nn.Module:
+    script: nn.Module = torch.jit.script(load_weights(network_def, checkpoint))
+    return script
 
 
-def _make_onnx(network: nn.Module, path: Path) -> None:
-    from bundle.forms.onnx import require_onnx, write_onnx
-    from bundle.forms.portable import portable
-    from bundle.forms.program import export_program
+def _convert(engine: str, network_def: nn.Module, checkpoint: Path, folder: Path) -> Path:
+    """Return the file in the cache to which a network with its weights is converted for an engine."""
+    form, packages, read = CONVERSIONS[engine]
+    network = load_weights(network_def, checkpoint)
 
-    require_onnx()
-    write_onnx(export_program(portable(network)), path)
-    _probe(network, OnnxNetwork(path), "onnxruntime")
+    def make(path: Path) -> None:
+        form.make(Source(network), path)
+        _probe(network, read(path))
+
+    return cached(folder, content_key(network, checkpoint, packages), form.file, make)
 
 
-def _probe(network: nn.Module, converted: nn.Module, engine: str) -> None:
+def _probe(network: nn.Module, converted: EngineNetwork) -> None:
     """Refuse a conversion that does not compute the network at a size other than its example's."""
     image = torch.rand(1, int(getattr(network, "in_channels", 1)), *PROBE_SIZE)
     with torch.no_grad():
-        expected, found = (out[0] if isinstance(out, tuple) else out for out in (network(image), converted(image)))
+        expected, found = network(image), converted(image)
     difference = (found - expected).abs().max().item()
     if not difference <= PROBE_TOLERANCE * max(1.0, expected.abs().max().item()):
-        raise ExportError(f"engine {engine}: the converted {type(network).__name__} differs by {difference:.1e}")
+        name = type(network).__name__
+        raise ExportError(f"engine {converted.engine}", f"the converted {name} differs by {difference:.1e}")

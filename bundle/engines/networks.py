@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,16 +16,34 @@ if TYPE_CHECKING:
     import onnxruntime
     import openvino
 
-Outputs = Tensor | tuple[Tensor, ...]
+
+class EngineNetwork(nn.Module):
+    """A network that an engine computes: the base of all of them.
+
+    Args:
+        engine: what computes it, one of ``bundle.choices.ENGINES`` but ``"auto"``.
+        bfloat16: whether it computes in bfloat16; logits are float32 all the same.
+
+    Attributes:
+        engine: its name.
+        precision: ``"bfloat16"`` or ``"float32"``.
+    """
+
+    engine: str
+    precision: str
+
+    def __init__(self, engine: str, bfloat16: bool) -> None:
+        super().__init__()
+        self.engine = engine
+        self.precision = "bfloat16" if bfloat16 else "float32"
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32, on the image's device."""
+        raise NotImplementedError
 
 
-def _as_outputs(arrays: list[np.ndarray], device: torch.device) -> Outputs:
-    tensors = tuple(torch.from_numpy(array).to(device) for array in arrays)
-    return tensors[0] if len(tensors) == 1 else tensors
-
-
-class TorchNetwork(nn.Module):
-    """A PyTorch or TorchScript module, under autocast where bfloat16 is wanted; logits are float32.
+class TorchNetwork(EngineNetwork):
+    """A PyTorch or TorchScript module, under autocast where bfloat16 is wanted.
 
     Args:
         network: maps (B, C, D, H, W) to logits.
@@ -34,17 +51,18 @@ class TorchNetwork(nn.Module):
     """
 
     def __init__(self, network: nn.Module, bfloat16: bool) -> None:
-        super().__init__()
+        super().__init__("torchscript" if isinstance(network, torch.jit.ScriptModule) else "torch", bfloat16)
         self.network = network
-        self.autocast = bfloat16
 
-    def forward(self, image: Tensor) -> Outputs:
-        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), and to further outputs as the network does."""
-        if not self.autocast:
-            return self.network(image)
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32."""
+        logits: Tensor
+        if self.precision == "float32":
+            logits = self.network(image)
+            return logits
         with torch.autocast(image.device.type, torch.bfloat16):
-            out = self.network(image)
-        return tuple(part.float() for part in out) if isinstance(out, tuple) else out.float()
+            logits = self.network(image)
+        return logits.float()
 
 
 @cache
@@ -55,7 +73,7 @@ def openvino_core() -> openvino.Core:
     return openvino.Core()
 
 
-class OpenVinoNetwork(nn.Module):
+class OpenVinoNetwork(EngineNetwork):
     """A network that OpenVINO computes on the CPU, on the cores available to the process.
 
     Args:
@@ -68,8 +86,8 @@ class OpenVinoNetwork(nn.Module):
     """
 
     def __init__(self, model: str | Path, bfloat16: bool, cache_dir: str | Path | None = None) -> None:
-        super().__init__()
-        options = {
+        super().__init__("openvino", bfloat16)
+        options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": available_cores(),
             "PERFORMANCE_HINT": "LATENCY",
@@ -79,22 +97,26 @@ class OpenVinoNetwork(nn.Module):
         try:
             self.compiled: openvino.CompiledModel = openvino_core().compile_model(str(model), "CPU", options)
         except RuntimeError as error:
-            raise ExportError(f"{model}: OpenVINO cannot read it ({_first_line(error)}).") from error
+            raise ExportError(model, f"OpenVINO cannot read it ({_last_line(error)})") from error
 
-    def forward(self, image: Tensor) -> Outputs:
-        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device.
+
+        Raises:
+            ValueError: when the model takes no image of this shape.
+        """
         array = image.detach().cpu().contiguous().numpy()
         try:
             found: Any = self.compiled([array])
         except RuntimeError as error:
             raise ValueError(
-                f"OpenVINO refused an image of shape {tuple(image.shape)} ({_first_line(error)})."
+                f"OpenVINO refused an image of shape {tuple(image.shape)} ({_last_line(error)})"
             ) from error
-        return _as_outputs([found[index] for index in range(len(self.compiled.outputs))], image.device)
+        return torch.from_numpy(found[0]).to(image.device)
 
 
-class OnnxNetwork(nn.Module):
-    """A network that ONNX Runtime computes on the CPU, on the cores available to the process.
+class OnnxNetwork(EngineNetwork):
+    """A network that ONNX Runtime computes in float32 on the CPU, on the cores available to the process.
 
     Args:
         model: ``.onnx`` file.
@@ -104,7 +126,7 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, model: str | Path) -> None:
-        super().__init__()
+        super().__init__("onnxruntime", bfloat16=False)
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -115,19 +137,22 @@ class OnnxNetwork(nn.Module):
                 str(model), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its own kinds, derived from Exception alone
-            raise ExportError(f"{model}: ONNX Runtime cannot read it ({_first_line(error)}).") from error
+            raise ExportError(model, f"ONNX Runtime cannot read it ({_last_line(error)})") from error
         self.input_name = self.session.get_inputs()[0].name
 
-    def forward(self, image: Tensor) -> Outputs:
-        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device."""
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device.
+
+        Raises:
+            ValueError: when the model takes no image of this shape.
+        """
         array = image.detach().cpu().contiguous().numpy()
         try:
-            found = self.session.run(None, {self.input_name: array})
+            found: Any = self.session.run(None, {self.input_name: array})
         except Exception as error:
-            raise ValueError(
-                f"ONNX Runtime refused an image of shape {tuple(image.shape)} ({_first_line(error)})."
-            ) from error
-        return _as_outputs(found, image.device)
+            reason = _last_line(error)
+            raise ValueError(f"ONNX Runtime refused an image of shape {tuple(image.shape)} ({reason})") from error
+        return torch.from_numpy(found[0]).to(image.device)
 
 
 def read_torchscript(path: str | Path, device: torch.device | str) -> nn.Module:
@@ -137,11 +162,13 @@ def read_torchscript(path: str | Path, device: torch.device | str) -> nn.Module:
         ExportError: when the file is none.
     """
     try:
-        return torch.jit.load(str(path), map_location=device).eval()
+        script: nn.Module = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:
-        raise ExportError(f"{path}: is no TorchScript archive ({_first_line(error)}).") from error
+        raise ExportError(path, f"is no TorchScript archive ({_last_line(error)})") from error
+    return script.eval()
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
+    """Return what a library says of its error, without the places in its source that it puts before that."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

@@ -44,3 +44,11 @@ class Parity:
     def holds(self) -> bool:
         """Whether both bars are met."""
         return self.logit_difference <= LOGIT_BAR and self.equal_labels >= LABEL_BAR
+
+    @property
+    def finding(self) -> str:
+        """What was found, as a clause."""
+        return (
+            f"logits of {self.image} differ by {self.logit_difference:.1e}"
+            f" and {self.equal_labels:.4%} of the labels are equal"
+        )

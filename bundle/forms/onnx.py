@@ -8,28 +8,27 @@ import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.export import ExportedProgram
 
 from bundle.errors import ExportError
+from bundle.forms.form import Form, Source
+from bundle.forms.sidecar import AXES, INPUT, OUTPUT
 
 if TYPE_CHECKING:
     import onnx
 
 OPSET = 20
-INPUT, OUTPUT = "image", "logits"
-AXES = ("batch", "depth", "height", "width")
 
 
 def require_onnx() -> None:
     """Raise ``ExportError`` when the packages that write ONNX are missing."""
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
-        raise ExportError(
-            f"ONNX: found no {' and no '.join(missing)}; pip install {' '.join(missing)} -c constraints.txt"
-        )
+        found = f"found no {' and no '.join(missing)}"
+        raise ExportError("ONNX", found, f"pip install {' '.join(missing)} -c constraints.txt")
 
 
 def write_onnx(program: ExportedProgram, path: str | Path) -> None:
@@ -66,3 +65,15 @@ def name_axes(model: onnx.ModelProto) -> None:
         if len(dims) == len(AXES) + 1:
             for dim, name in zip((dims[0], *dims[2:]), AXES, strict=True):
                 dim.dim_param = name
+
+
+def _make(source: Source, path: Path) -> None:
+    require_onnx()
+    write_onnx(source.program, path)
+
+
+def _facts() -> dict[str, Any]:
+    return {"opset": OPSET}
+
+
+FORM = Form("onnx", "model.onnx", _make, _facts)

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from bundle.errors import ExportError
-from bundle.forms.onnx import INPUT, OUTPUT
-from bundle.forms.program import example_input
+from bundle.forms.form import Form, Source
+from bundle.forms.sidecar import INPUT, OUTPUT
+from bundle.forms.tracing import example_input
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -24,7 +25,7 @@ TRACED_SIZE = (24, 32, 40)
 def require_openvino() -> None:
     """Raise ``ExportError`` when OpenVINO is missing."""
     if find_spec("openvino") is None:
-        raise ExportError("OpenVINO: found no openvino; pip install openvino -c constraints.txt")
+        raise ExportError("OpenVINO", "found no openvino", "pip install openvino -c constraints.txt")
 
 
 def convert_openvino(network: nn.Module) -> Model:
@@ -53,7 +54,7 @@ def convert_openvino(network: nn.Module) -> Model:
         model = frontend.convert(frontend.load(decoder))
     except Exception as error:  # the tracer and the frontend raise errors of many kinds
         reason = " ".join(str(error).split())[:200]
-        raise ExportError(f"OpenVINO: cannot convert {type(network).__name__} ({reason})") from error
+        raise ExportError("OpenVINO", f"cannot convert {type(network).__name__} ({reason})") from error
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     model.reshape({INPUT: PartialShape([-1, image.shape[1], -1, -1, -1])})
@@ -66,3 +67,10 @@ def write_openvino(model: Model, path: str | Path) -> None:
 
     logging.getLogger("openvino").setLevel(logging.ERROR)
     save_model(model, str(path), compress_to_fp16=False)
+
+
+def _make(source: Source, path: Path) -> None:
+    write_openvino(convert_openvino(source.portable), path)
+
+
+FORM = Form("openvino", "model.xml", _make)

@@ -26,21 +26,23 @@ class SteppedGroupNorm(nn.Module):
         self.weight = norm.weight
         self.bias = norm.bias
 
-    @staticmethod
-    def _mean(grouped: Tensor) -> Tensor:
-        for axis in range(grouped.dim() - 1, 1, -1):
-            grouped = grouped.mean(axis, keepdim=True)
-        return grouped
-
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
         channels = x.shape[1]
         merged = channels // self.num_groups * x.shape[2]
-        grouped = x.reshape(x.shape[0], self.num_groups, merged, *x.shape[3:])
-        centred = grouped - self._mean(grouped)
-        normalised = (centred * (self._mean(centred * centred) + self.eps).rsqrt()).reshape(x.shape)
-        per_channel = (channels,) + (1,) * (x.dim() - 2)
+        # Lists, which TorchScript can add: the tracer compiles a network's ``torch.jit.export`` methods.
+        grouped = x.reshape([x.shape[0], self.num_groups, merged] + list(x.shape[3:]))  # noqa: RUF005
+        centred = grouped - _mean_by_axis(grouped)
+        normalised = (centred * (_mean_by_axis(centred * centred) + self.eps).rsqrt()).reshape(x.shape)
+        per_channel = [channels] + [1] * (x.dim() - 2)  # noqa: RUF005
         return normalised * self.weight.reshape(per_channel) + self.bias.reshape(per_channel)
+
+
+def _mean_by_axis(grouped: Tensor) -> Tensor:
+    """Return the mean over all axes but the first two, (B, G, ...) -> (B, G, 1, ...)."""
+    for axis in range(grouped.dim() - 1, 1, -1):
+        grouped = grouped.mean(axis, keepdim=True)
+    return grouped
 
 
 def portable(network: nn.Module) -> nn.Module:

@@ -9,6 +9,11 @@ from typing import Any
 from bundle.errors import ExportError
 from bundle.provenance import sha256
 
+INPUT, OUTPUT = "image", "logits"
+AXES = ("batch", "depth", "height", "width")
+"""Names of what goes in and comes out of every form, and of its free axes."""
+MAKE = "python -m scripts.export makes it"
+
 
 def sidecar_path(model: str | Path) -> Path:
     """Return ``NAME.SUFFIX.json`` beside ``NAME.SUFFIX``."""
@@ -40,7 +45,7 @@ def check_sidecar(model: str | Path) -> dict[str, Any]:
     """
     for file in model_files(model):
         if not file.is_file():
-            raise ExportError(f"{file}: not found; python -m scripts.export makes it.")
+            raise ExportError(file, "not found", MAKE, "missing")
     path = sidecar_path(model)
     if not path.is_file():
         return {}
@@ -48,15 +53,11 @@ def check_sidecar(model: str | Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         stated = dict(content["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ExportError(
-            f"{path}: cannot be read as a sidecar ({error}); python -m scripts.export makes it."
-        ) from error
+        raise ExportError(path, f"cannot be read as a sidecar ({error})", MAKE, "unreadable") from error
     for file in model_files(model):
         found = sha256(file)
         if found != stated.get(file.name):
             wanted = str(stated.get(file.name, "none"))[:16]
-            raise ExportError(
-                f"{file}: found SHA-256 {found[:16]}..., {path.name} says {wanted}...; the file is damaged or was"
-                " replaced, python -m scripts.export makes it anew."
-            )
+            differ = f"found SHA-256 {found[:16]}..., {path.name} says {wanted}..."
+            raise ExportError(file, differ, f"the file is damaged or was replaced, {MAKE} anew", "damaged")
     return content

@@ -40,19 +40,11 @@ class WindowInferer(SlidingWindowInferer):
         self.mirrored = mirrored
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z).
-
-        Of a network that also gives outputs for the scan, only the logits are kept.
-        """
-
-        def logits(window: Tensor, *more: Any, **options: Any) -> Any:
-            out = network(window, *more, **options)
-            return out[0] if isinstance(out, tuple) else out
-
+        """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
         image = inputs.as_subclass(torch.Tensor)
-        result = self._one_side(image, logits, *args, **kwargs)
+        result = self._one_side(image, network, *args, **kwargs)
         if self.mirrored is not None:
-            other = self._one_side(image.flip(LEFT_RIGHT), logits, *args, **kwargs).flip(LEFT_RIGHT)
+            other = self._one_side(image.flip(LEFT_RIGHT), network, *args, **kwargs).flip(LEFT_RIGHT)
             for channel, opposite in enumerate(self.mirrored):
                 result[:, channel].add_(other[:, opposite]).mul_(0.5)
         return result
