@@ -7,11 +7,22 @@ too. Nothing is written unless the whole conversion succeeds, and no code in SOU
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from bundle.choices import FAMILIES, LAYOUTS
+from bundle.errors import (
+    BundleError,
+    ConversionError,
+    ExistsError,
+    InputError,
+    MissingError,
+    OptionError,
+    WeightsError,
+    one_line,
+)
+from scripts.command import make_parser, run_program
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,9 +32,7 @@ WRAPPERS = ("state_dict", "model")
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    from bundle.conversion import FAMILIES, LAYOUTS
-
-    parser = argparse.ArgumentParser(prog="python -m scripts.convert_checkpoint", description=__doc__.split("\n\n")[0])
+    parser = make_parser("convert_checkpoint", __doc__)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file written by torch.save")
     parser.add_argument("target", type=Path, metavar="TARGET", help="file to write, a plain state dict")
     parser.add_argument("--from", dest="source_family", choices=("auto", *FAMILIES), default="auto")
@@ -43,7 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def is_state(value: Any) -> bool:
+def is_state(value: Any) -> TypeGuard[dict[str, Tensor]]:
     """Tell whether a value is a state dict that is not empty."""
     import torch
 
@@ -54,86 +63,101 @@ def read_state(path: Path, key: str | None) -> dict[str, Tensor]:
     """Read a state dict, or the one that stands under ``key``, ``state_dict`` or ``model``.
 
     Raises:
-        ValueError: naming the file, when it is missing, of another kind, or holds no state dict there.
+        WeightsError: when the file is missing, of another kind, or holds no state dict there.
     """
     import torch
 
     if not path.is_file():
-        raise ValueError(f"{path}: not found; a checkpoint is wanted.")
+        raise WeightsError(path, "not found", "a checkpoint is wanted", "missing")
     if path.suffix == ".safetensors":
-        raise ValueError(f"{path}: safetensors are not supported; a file written by torch.save is wanted.")
+        wanted = "a file written by torch.save is wanted"
+        raise WeightsError(path, "safetensors are not supported", wanted, "format")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged pickle raises is not bounded
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: cannot be read as a checkpoint ({reason}).") from error
+        raise WeightsError(path, f"cannot be read as a checkpoint ({reason})", code="unreadable") from error
     if key is None and is_state(content):
         return content
-    entries = content if isinstance(content, dict) else {}
+    entries: dict[str, Any] = content if isinstance(content, dict) else {}
     for name in WRAPPERS if key is None else (key,):
-        if is_state(entries.get(name)):
-            return entries[name]
+        if is_state(state := entries.get(name)):
+            return state
     place = f"under {' or '.join(map(repr, WRAPPERS))}" if key is None else f"under {key!r}"
     found = ", ".join(map(str, entries)) or type(content).__name__
-    raise ValueError(f"{path}: holds no state dict {place}; found {found[:300]}.")
+    raise WeightsError(path, f"holds no state dict {place}", f"found {found[:300]}")
 
 
 def read_network(config: str, name: str) -> nn.Module:
     """Build the network that a config defines.
 
     Raises:
-        ValueError: naming the file, when it is missing, broken, or defines no network of that name.
+        MissingError: when the config is missing.
+        InputError: when it is broken, or defines no network of that name.
     """
     from monai.bundle import ConfigParser
     from torch import nn
 
     if not Path(config).is_file():
-        raise ValueError(f"{config}: not found; a bundle config is wanted.")
+        raise MissingError(config, "not found", "a bundle config is wanted")
     try:
         parser = ConfigParser()
         parser.read_config(config)
         network = parser.get_parsed_content(name)
     except Exception as error:  # a config may instantiate anything
-        reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise ValueError(f"{config}: no network can be built from id {name!r} ({reason}).") from error
+        raise InputError(config, f"no network can be built from id {name!r} ({one_line(error)[:300]})") from error
     if not isinstance(network, nn.Module):
-        raise ValueError(f"{config}: id {name!r} is wanted to be a network, got {type(network).__name__}.")
+        raise InputError(config, f"id {name!r} is wanted to be a network, got {type(network).__name__}")
     return network
 
 
-def write_state(state: dict[str, Tensor], path: Path) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a target that cannot be written, before anything is read.
+
+    Raises:
+        BundleError: naming it.
+    """
+    from bundle.io.whole import refuse_existing
+
+    if target.suffix == ".safetensors":
+        raise OptionError(target, "safetensors are not supported", "another ending is wanted")
+    if not target.parent.is_dir():
+        raise MissingError(target, f"the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise ExistsError(target, "exists already, and is a folder", "a file is wanted")
+    if not overwrite:
+        refuse_existing([target])
+
+
+def write_state(state: dict[str, Tensor], path: Path, overwrite: bool) -> None:
     """Write a state dict that appears under its name once it is complete.
 
     Raises:
-        OSError: naming the file, when it cannot be written.
+        BundleError: naming the file, when it cannot be written.
     """
     import torch
+
+    from bundle.io.whole import whole_file
 
     # Parts of one tensor would carry the whole of it into the file.
     state = {key: value.detach().clone() for key, value in state.items()}
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
-            unfinished = Path(folder) / path.name
+        with whole_file(path, overwrite) as unfinished:
             torch.save(state, unfinished)
-            os.replace(unfinished, path)
+    except ExistsError:
+        raise
     except (OSError, RuntimeError) as error:  # torch turns a full disk into the latter
-        raise OSError(f"{path}: cannot be written ({error}).") from error
+        raise BundleError(path, f"cannot be written ({error})", code="write") from error
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
     """Convert, and print what was done."""
-    target: Path = options.target
-    if target.suffix == ".safetensors":
-        raise ValueError(f"{target}: safetensors are not supported; another ending is wanted.")
-    if not target.parent.is_dir():
-        raise ValueError(f"{target}: the folder {target.parent} does not exist.")
-    if target.is_dir() or (target.exists() and not options.overwrite):
-        raise FileExistsError(f"{target}: exists already; a free name, or --overwrite, is wanted.")
+    source, target = options.source, options.target
+    check_target(target, options.overwrite)
 
     from bundle.conversion import convert_checkpoint, detect_family
-    from bundle.errors import ConversionError
 
-    state = read_state(options.source, options.key)
+    state = read_state(source, options.key)
     network = None if options.config is None else read_network(options.config, options.config_id)
     notes: list[str] = []
     try:
@@ -142,24 +166,21 @@ def run(options: argparse.Namespace) -> None:
             state, family, options.target_family, network, options.layout, options.grid_size, notes
         )
     except ConversionError as error:
-        raise ValueError(f"{options.source}: {error}") from error
-    write_state(result, target)
+        if error.code == OptionError.code:  # about an argument, not about the file
+            raise
+        raise ConversionError(source, error.found, error.wanted) from error
+    write_state(result, target, options.overwrite)
     how = "detected" if options.source_family == "auto" else "given"
-    print(f"{options.source}: {family} ({how}), {len(state)} tensors")
+    print(f"{source}: {family} ({how}), {len(state)} tensors")
     for note in notes:
         print(note)
     print(f"{target}: {options.target_family}, {len(result)} tensors")
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    options = parse_arguments(arguments)
-    try:
-        run(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    return run_program(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Checkpoints of MONAI, GenerativeModels and timm, and the way back."""
 
-from bundle.conversion.convert import FAMILIES, LAYOUTS, convert_checkpoint
+from bundle.choices import FAMILIES, LAYOUTS
+from bundle.conversion.convert import convert_checkpoint
 from bundle.conversion.detect import detect_family
 from bundle.errors import ConversionError
 

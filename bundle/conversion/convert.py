@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from bundle.choices import FAMILIES, LAYOUTS
 from bundle.conversion.generative_keys import bundle_to_generative, generative_to_bundle
 from bundle.conversion.monai_keys import bundle_to_monai, monai_to_bundle
-from bundle.conversion.state import State
+from bundle.conversion.state import SUBJECT, State
 from bundle.conversion.timm_keys import bundle_to_timm, timm_to_bundle
 from bundle.errors import ConversionError
 from networks.qkv_layout import combine_qkv, qkv_layouts, to_layout
 
-FAMILIES = ("bundle", "monai", "generative", "timm")
-LAYOUTS = ("combined", "separate")
+OPTION = "option"
+"""Code of errors that are about an argument, not about the state."""
 ONLY_LAYOUT = {"generative": "separate", "timm": "combined"}
 MONAI_CROSS_ATTENTION = re.compile(r"(?:.*\.)?cross_attn\.")
 
@@ -54,8 +55,8 @@ def convert_checkpoint(
         notes: what is more than renaming is appended, a line for each step.
 
     Raises:
-        ConversionError: when an argument is not legal; when a key is unknown, missing, left over or misshapen, and
-            then all such keys are listed; when the target cannot express the state.
+        ConversionError: when an argument is not legal (its code is ``"option"`` then); when a key is unknown, missing,
+            left over or misshapen, and then all such keys are listed; when the target cannot express the state.
     """
     _check_arguments(state, source, target, layout, grid_size)
     notes = [] if notes is None else notes
@@ -63,7 +64,7 @@ def convert_checkpoint(
         kept = qkv_layouts(state)
         result = combine_qkv(state)
     except ValueError as error:
-        raise ConversionError(str(error)) from error
+        raise ConversionError(SUBJECT, str(error).rstrip(".")) from error
     if source != target:
         ours = network if target == "bundle" else None
         if source == "monai":
@@ -91,16 +92,17 @@ def _check_arguments(
 ) -> None:
     for family in (source, target):
         if family not in FAMILIES:
-            raise ConversionError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}.")
+            raise ConversionError("family", f"found {family!r}", f"one of {', '.join(FAMILIES)} is wanted", OPTION)
     if layout is not None and layout not in LAYOUTS:
-        raise ConversionError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}.")
+        raise ConversionError("layout", f"found {layout!r}", f"one of {', '.join(LAYOUTS)} is wanted", OPTION)
     if layout is not None and layout != ONLY_LAYOUT.get(target, layout):
-        raise ConversionError(f"{target} has the {ONLY_LAYOUT[target]} layout only, got {layout!r}.")
+        only = f"{target} has the {ONLY_LAYOUT[target]} layout only"
+        raise ConversionError("layout", f"found {layout!r}", only, OPTION)
     if grid_size is not None and (len(grid_size) not in (2, 3) or min(grid_size) < 1):
-        raise ConversionError(f"grid_size must have 2 or 3 positive entries, got {list(grid_size)}.")
+        raise ConversionError("grid_size", f"found {list(grid_size)}", "2 or 3 positive entries are wanted", OPTION)
     others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
-        raise ConversionError(f"a state dict of tensors is wanted, these are none: {', '.join(others)}.")
+        raise ConversionError(SUBJECT, f"these are none: {', '.join(others)}", "tensors are wanted")
 
 
 def _arrange(state: State, kept: Mapping[str, bool], target: str, layout: str | None) -> State:
@@ -128,4 +130,4 @@ def _check_fit(state: State, wanted: Mapping[str, Tensor]) -> None:
     }
     listed = [f"{fault}: {', '.join(keys)}" for fault, keys in faults.items() if keys]
     if listed:
-        raise ConversionError(f"the checkpoint does not fit the network; {'; '.join(listed)}.")
+        raise ConversionError(SUBJECT, "does not fit the network", "; ".join(listed))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from bundle.conversion.monai_keys import unused_cross_norms
+from bundle.conversion.state import SUBJECT
 from bundle.errors import ConversionError
 
 ATTENTION = re.compile(r"(^|\.)(qkv|to_q|to_k|to_v)\.(weight|bias)$")
@@ -32,7 +33,7 @@ def detect_family(state: Iterable[str]) -> str:
     """
     keys = list(state)
     if not any(ATTENTION.search(key) for key in keys):
-        raise ConversionError("no attention found: keys that end in qkv, to_q, to_k or to_v are wanted.")
+        raise ConversionError(SUBJECT, "no attention found", "keys that end in qkv, to_q, to_k or to_v are wanted")
     examples = {
         family: next((key for key in keys if mark.search(key)), None) for family, mark in MARKS.items()
     }  # family: one of its keys
@@ -43,7 +44,7 @@ def detect_family(state: Iterable[str]) -> str:
     found = {family: key for family, key in examples.items() if key is not None}
     if len(found) > 1:
         listed = ", ".join(f"{family} ({key})" for family, key in found.items())
-        raise ConversionError(f"the keys belong to more than one family: {listed}.")
+        raise ConversionError(SUBJECT, f"the keys belong to more than one family: {listed}")
     return next(iter(found), "bundle")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bundle.conversion.state import State
+from bundle.conversion.state import SUBJECT, State
 from bundle.errors import ConversionError
 
 OURS = re.compile(r"((?:.*\.)?)out_proj\.(weight|bias)")
@@ -15,7 +15,8 @@ def _rename(state: State, names: re.Pattern[str], taken: re.Pattern[str], new: s
     """Rename all output projections; none may bear the new name already, or the way back would rename it too."""
     clashes = [key for key in state if taken.fullmatch(key)]
     if clashes:
-        raise ConversionError(f"an output projection has the other family's name already: {', '.join(clashes)}.")
+        found = f"an output projection has the other family's name already: {', '.join(clashes)}"
+        raise ConversionError(SUBJECT, found)
     return {
         (f"{match[1]}{new}.{match[2]}" if (match := names.fullmatch(key)) else key): value
         for key, value in state.items()

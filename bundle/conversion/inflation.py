@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from bundle.conversion.state import SUBJECT
 from bundle.errors import ConversionError
 
 
@@ -72,9 +73,8 @@ def find_grid(count: int, class_token: bool, known: Sequence[Sequence[int]]) -> 
         if side > 0 and side * side == count - extra:
             return extra, [side, side]
     if class_token:
-        raise ConversionError(
-            f"pos_embed has {count} positions, no square with or without a class token: give its grid."
-        )
+        found = f"pos_embed has {count} positions, no square with or without a class token"
+        raise ConversionError(SUBJECT, found, "their grid is wanted")
     return 0, None
 
 

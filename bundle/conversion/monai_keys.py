@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from bundle.conversion.state import State
+from bundle.conversion.state import SUBJECT, State
 from bundle.errors import ConversionError
 
 CROSS_NORM = re.compile(r"((?:.*\.)?)norm_cross_attn\.(?:weight|bias)")
@@ -70,7 +70,7 @@ def monai_to_bundle(state: State, network: nn.Module | None, notes: list[str]) -
         match = MONAI_HEAD.fullmatch(key)
         name = f"{match[1]}head.linear.{match[2]}" if match else key
         if name in result or (match and name in state):
-            raise ConversionError(f"{key} is one of two keys that would become {name}.")
+            raise ConversionError(SUBJECT, f"{key} is one of two keys that would become {name}")
         result[name] = value
     if unused:
         notes.append(f"dropped {', '.join(unused)}")
@@ -92,7 +92,7 @@ def bundle_to_monai(state: State, network: nn.Module | None, notes: list[str]) -
     """
     foreign = [key for key in state if NOT_IN_MONAI.fullmatch(key)]
     if foreign:
-        raise ConversionError(f"MONAI has no such layers: {', '.join(foreign)}.")
+        raise ConversionError(SUBJECT, f"MONAI has no such layers: {', '.join(foreign)}")
     wanted = {} if network is None else network.state_dict()
     result: State = {}
     for key, value in state.items():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.conversion.inflation import deflate_patches, deflate_positions, find_grid, fit_patches, fit_positions
-from bundle.conversion.state import State
+from bundle.conversion.state import SUBJECT, State
 from bundle.errors import ConversionError
 
 PATCHES = "patch_embedding.patch_embeddings.weight"
@@ -59,7 +59,8 @@ def _rename(state: State, names: Mapping[str, str], target: str) -> State:
         else:
             result[name.replace("*", block[1]) if block else name] = value
     if unknown:
-        raise ConversionError(f"{target} has no place for {', '.join(unknown)}, and without them the result differs.")
+        found = f"{target} has no place for {', '.join(unknown)}, and without them the result differs"
+        raise ConversionError(SUBJECT, found)
     return result
 
 
@@ -73,11 +74,11 @@ def _fuse_pool(state: State) -> State:
             continue
         if not all(key in state for key in pair):
             missing = [key for key in pair if key not in state]
-            raise ConversionError(f"{', '.join(keys)} lack {', '.join(missing)}.")
+            raise ConversionError(SUBJECT, f"{', '.join(keys)} lack {', '.join(missing)}")
         q, kv = (state.pop(key) for key in pair)
         if list(kv.shape) != [size * (2 if axis == 0 else 1) for axis, size in enumerate(q.shape)]:
             shapes = f"{pair[0]} {tuple(q.shape)}, {pair[1]} {tuple(kv.shape)}"
-            raise ConversionError(f"twice the rows of q are wanted in kv: {shapes}.")
+            raise ConversionError(SUBJECT, shapes, "twice the rows of q are wanted in kv")
         fused[f"{POOL_QKV}.{kind}"] = torch.cat([q, kv])
     return fused
 
@@ -113,7 +114,8 @@ def timm_to_bundle(state: State, network: nn.Module | None, grid_size: Sequence[
         result |= _split_class_position(positions, result.get("cls_token"), plane[0])
         if is_3d and grid is not None:
             if plane[1] is None:
-                raise ConversionError(f"pos_embed has {positions.shape[1]} positions, no square: give its grid.")
+                found = f"pos_embed has {positions.shape[1]} positions, no square"
+                raise ConversionError(SUBJECT, found, "their grid is wanted")
             result[POSITIONS] = fit_positions(result[POSITIONS], plane[1], grid)
             notes.append(f"fitted pos_embed {plane[1]} to {list(grid)}")
     return result
@@ -121,7 +123,7 @@ def timm_to_bundle(state: State, network: nn.Module | None, grid_size: Sequence[
 
 def _check_positions(state: State, key: str) -> None:
     if key in state and (state[key].dim() != 3 or state[key].shape[0] != 1 or state[key].shape[1] < 1):
-        raise ConversionError(f"{key} must have the shape (1, N, C), got {tuple(state[key].shape)}.")
+        raise ConversionError(SUBJECT, f"{key} has the shape {tuple(state[key].shape)}", "(1, N, C) is wanted")
 
 
 def _plane_of(
@@ -132,9 +134,8 @@ def _plane_of(
         return find_grid(positions.shape[1], class_token, [] if grid is None else [grid[-2:]])
     extra = positions.shape[1] - math.prod(grid_size)
     if len(grid_size) != 2 or extra not in ((0, 1) if class_token else (0,)):
-        raise ConversionError(
-            f"pos_embed has {positions.shape[1]} positions, which the grid {grid_size} does not give."
-        )
+        found = f"pos_embed has {positions.shape[1]} positions, which the grid {grid_size} does not give"
+        raise ConversionError(SUBJECT, found)
     return extra, list(grid_size)
 
 
@@ -143,7 +144,7 @@ def _split_class_position(positions: Tensor, token: Tensor | None, extra: int) -
         return {POSITIONS: positions}
     if token.shape != positions[:, :1].shape:
         shapes = f"cls_token {tuple(token.shape)}, pos_embed {tuple(positions.shape)}"
-        raise ConversionError(f"a class token as wide as its position is wanted: {shapes}.")
+        raise ConversionError(SUBJECT, shapes, "a class token as wide as its position is wanted")
     # The sum is what timm computes in its forward pass.
     return {"cls_token": token + positions[:, :1], POSITIONS: positions[:, 1:]}
 
@@ -182,14 +183,12 @@ def _deflate(state: State, grid_size: Sequence[int] | None) -> State:
     if POSITIONS in state:
         count = state[POSITIONS].shape[1]
         if grid_size is None or len(grid_size) != 3 or math.prod(grid_size) != count:
-            raise ConversionError(
-                f"{POSITIONS} has {count} positions in 3D: their grid (D, H, W) is wanted, got {grid_size}."
-            )
+            found = f"{POSITIONS} has {count} positions in 3D, which the grid {grid_size} does not give"
+            raise ConversionError(SUBJECT, found, "their grid (D, H, W) is wanted")
         positions = deflate_positions(state[POSITIONS], grid_size)
         differing += [POSITIONS] if positions is None else []
         flat |= {} if positions is None else {POSITIONS: positions}
     if differing:
-        raise ConversionError(
-            f"timm is 2D and this 3D checkpoint no inflated 2D one: along depth {', '.join(differing)} differ."
-        )
+        found = f"timm is 2D and this 3D checkpoint no inflated 2D one: along depth {', '.join(differing)} differ"
+        raise ConversionError(SUBJECT, found)
     return flat

@@ -75,9 +75,9 @@ def assert_refused(capsys, folder, arguments, *messages):
     assert not list(folder.glob(".unfinished-*"))
 
 
-def test_monai_checkpoint_runs_here_and_goes_back(run_module, source, theirs, config, tmp_path):
+def test_monai_checkpoint_runs_here_and_goes_back(run_main, source, theirs, config, tmp_path):
     target, back = tmp_path / "ours.pt", tmp_path / "back.pt"
-    done = run_module("scripts.convert_checkpoint", source, target, "--config", config)
+    done = run_main("scripts.convert_checkpoint", source, target, "--config", config)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -91,7 +91,7 @@ def test_monai_checkpoint_runs_here_and_goes_back(run_module, source, theirs, co
     with torch.no_grad():
         torch.testing.assert_close(ours(image), theirs(image)[0], atol=1e-5, rtol=1e-5)
     arguments = (target, back, "--from", "bundle", "--to", "monai", "--config", config, "--config-id", "theirs")
-    done = run_module("scripts.convert_checkpoint", *arguments)
+    done = run_main("scripts.convert_checkpoint", *arguments)
     assert done.returncode == 0, done.stderr
     assert "bundle (given)" in done.stdout
     assert_same(read(back), read(source))
@@ -205,6 +205,7 @@ def test_keys_that_do_not_fit_the_network_are_listed(source, tmp_path, config, c
         (["--from", "timm"], "networks.ViT has no place for patch_embedding.position_embeddings"),
         (["--to", "timm", "--layout", "separate"], "combined layout only"),
         (["--to", "timm"], "3D"),
+        (["--grid-size", "0", "4"], "error: grid_size: found [0, 4]; 2 or 3 positive entries are wanted"),
     ],
 )
 def test_wrong_option_is_one_line(source, config, tmp_path, capsys, arguments, message):

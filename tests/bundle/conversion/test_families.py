@@ -73,7 +73,7 @@ def test_misshapen_positions_are_an_error(shape):
         convert_checkpoint(make_timm() | {"pos_embed": torch.ones(shape)}, "timm", "bundle")
     key = "patch_embedding.position_embeddings"
     for network in (make_vit(), make_3d()):
-        with pytest.raises(ConversionError, match=f"{key} must have the shape"):
+        with pytest.raises(ConversionError, match=f"{key} has the shape"):
             convert_checkpoint(network.state_dict() | {key: torch.ones(shape)}, "bundle", "timm", grid_size=(1, 1, 17))
 
 
