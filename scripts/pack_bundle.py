@@ -7,17 +7,17 @@ bytes on every machine: entries are sorted and stored, not compressed, since zli
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from bundle.errors import InputError, MissingError
+from bundle.provenance import sha256
+from scripts.command import ROOT, make_parser, run_program
+
 NAME = "brain_mri_transformer_segmentation"
 FOLDERS = ("bundle", "configs", "docs", "examples", "models", "networks", "scripts")
 FILES = ("LICENSE", "README.md", "constraints.txt", "metadata.json", "requirements.txt")
@@ -31,16 +31,16 @@ def list_files(root: Path, *options: str) -> list[str]:
     """Return the files of the bundle that ``git ls-files`` finds, relative to its root, sorted.
 
     Raises:
-        ValueError: when git is missing or ``root`` is no git checkout.
+        InputError: when git is missing or ``root`` is no git checkout.
     """
     command = ["git", "ls-files", "-z", *options, "--", *FOLDERS, *FILES]
     try:
         listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError as error:
-        raise ValueError("git: not found; it says which files belong to the bundle.") from error
+        raise MissingError("git", "not found", "it says which files belong to the bundle") from error
     except subprocess.CalledProcessError as error:
         reason = " ".join(error.stderr.split())
-        raise ValueError(f"{root}: found no usable git checkout ({reason}); the bundle's is wanted.") from error
+        raise InputError(root, f"found no usable git checkout ({reason})", "the bundle's is wanted") from error
     return sorted(name for name in listed.split("\0") if name)
 
 
@@ -48,18 +48,19 @@ def tracked_files(root: Path) -> list[str]:
     """Return the files of the bundle that git tracks, relative to its root, sorted.
 
     Raises:
-        ValueError: when ``root`` is no git checkout of the bundle.
+        InputError: when ``root`` is no git checkout of the bundle.
     """
     names = list_files(root)
     missing = [name for name in NEEDED if name not in names]
     if missing:
-        raise ValueError(f"{root}: git does not track {', '.join(missing)}; the bundle's own checkout is wanted.")
+        found = f"git does not track {', '.join(missing)}"
+        raise InputError(root, found, "the bundle's own checkout is wanted", "missing")
     return names
 
 
-def sha256_lines(files: Mapping[str, bytes]) -> str:
+def sha256_lines(root: Path, names: Iterable[str]) -> str:
     """Return the lines that ``sha256sum --check`` reads, one for each file."""
-    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items())
+    return "".join(f"{sha256(root / name)}  {name}\n" for name in names)
 
 
 def write_zip(files: Mapping[str, bytes], path: Path) -> None:
@@ -78,41 +79,45 @@ def pack_bundle(root: Path, output_dir: Path) -> tuple[Path, str]:
     Links become the files that they point to.
 
     Raises:
-        ValueError: when ``root`` is no git checkout of the bundle.
+        InputError: when ``root`` is no git checkout of the bundle.
         OSError: when a tracked file cannot be read or the zip not be written.
     """
-    files = {name: (root / name).read_bytes() for name in tracked_files(root)}
-    files = dict(sorted({**files, CHECKSUMS: sha256_lines(files).encode()}.items()))
+    from bundle.io.whole import whole_set
+
+    names = tracked_files(root)
+    files = {name: (root / name).read_bytes() for name in names}
+    files = dict(sorted({**files, CHECKSUMS: sha256_lines(root, names).encode()}.items()))
     version = json.loads(files["configs/metadata.json"])["version"]
     path = output_dir / f"{NAME}_v{version}.zip"
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".unfinished-") as folder:
-        complete = Path(folder, path.name)
-        write_zip(files, complete)
-        digest = hashlib.sha256(complete.read_bytes()).hexdigest()
-        checksum = Path(folder, f"{path.name}.sha256")
+    beside = path.with_name(f"{path.name}.sha256")
+    with whole_set([path, beside], overwrite=True) as (archive, checksum):
+        write_zip(files, archive)
+        digest = sha256(archive)
         checksum.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-        os.replace(complete, path)
-        os.replace(checksum, output_dir / checksum.name)
     return path, digest
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.pack_bundle", description=__doc__.split("\n\n")[0])
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser("pack_bundle", __doc__)
     parser.add_argument("--output-dir", type=Path, default=ROOT / "dist", help="folder of the zip (default: dist)")
-    options = parser.parse_args(arguments)
-    try:
-        path, digest = pack_bundle(ROOT, options.output_dir)
-        left_out = list_files(ROOT, "--others", "--exclude-standard")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Pack, and say what was written and what was left out."""
+    path, digest = pack_bundle(ROOT, options.output_dir)
+    left_out = list_files(ROOT, "--others", "--exclude-standard")
     if left_out:
         print(f"note: left out, since git does not track them: {', '.join(left_out)}", file=sys.stderr)
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     print(f"sha256 {digest}")
     return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code."""
+    return run_program(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

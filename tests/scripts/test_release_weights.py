@@ -45,10 +45,27 @@ def test_weights_that_are_there_stay_unless_asked(released, tmp_path, capsys):
     before = (tmp_path / "models/model.pt").read_bytes()
     torch.save(TransformerUNet(out_channels=3, **NETWORK).state_dict(), tmp_path / "run.pt")
     assert main(released) == 1
-    assert "model.pt: exists; --overwrite replaces it." in capsys.readouterr().err
+    assert "model.pt: exists already; a free name, or overwrite, is wanted" in capsys.readouterr().err
     assert (tmp_path / "models/model.pt").read_bytes() == before
     assert main([*released, "--overwrite"]) == 0
     assert (tmp_path / "models/model.pt").read_bytes() != before
+
+
+def test_manifest_without_its_weights_stays_unless_asked(released, tmp_path, capsys):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/manifest.json").write_text("mine")
+    assert main(released) == 1
+    assert "manifest.json: exists already" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["manifest.json"]
+
+
+def test_scores_that_are_no_json_write_nothing(released, tmp_path, capsys):
+    (tmp_path / "scores.json").write_text("mean dice 0.5")
+    assert main(released) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'scores.json'}: cannot be read as JSON")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize("out_channels", [None, 4])
