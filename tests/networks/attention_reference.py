@@ -33,11 +33,12 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def scores_of_query(q: Tensor, keys: Tensor, place: int, tables: list[Tensor], size: tuple[int, ...]) -> Tensor:
     """Return the relative position scores of one query (D) against all places of the grid."""
     grid = list(product(*(range(n) for n in size)))
-    scores = []
-    for other in range(len(keys)):
-        offsets = [grid[place][axis] - grid[other][axis] + size[axis] - 1 for axis in range(len(size))]
-        scores.append(sum(table[offset] @ q for table, offset in zip(tables, offsets, strict=True)))
-    return torch.stack(scores)
+    assert len(grid) == len(keys)
+    scores = torch.zeros(len(keys), dtype=q.dtype)
+    for axis, table in enumerate(tables):
+        offsets = [grid[place][axis] - other[axis] + size[axis] - 1 for other in grid]
+        scores = scores + table[offsets] @ q
+    return scores
 
 
 def mask_row(mask: Tensor, batch: int, b: int, h: int, n: int) -> Tensor:

@@ -162,6 +162,7 @@ def test_gradients_of_every_form_equal_those_of_the_formula(option, mask_name):
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
+@torch.no_grad()
 def test_every_pair_of_options_works_together(one, other):
     option = f"{one}+{other}"
     x, rotary = inputs(option)
@@ -174,6 +175,7 @@ def test_every_pair_of_options_works_together(one, other):
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("option", OPTIONS)
+@torch.no_grad()
 def test_scripted_form_equals_eager_under_every_mask(option, form):
     block, (x, rotary) = make_block(option, *form), inputs(option)
     scripted = torch.jit.script(block)
