@@ -76,7 +76,8 @@ def test_networks_know_neither_files_nor_configs():
 def test_no_code_that_runs_what_it_reads():
     for path in SHIPPED:
         source = path.read_text(encoding="utf-8")
-        assert not re.search(r"\bpickle\.load|weights_only=False|(?<![.\w])(eval|exec)\(|os\.system|shell=True", source), path
+        assert not re.search(r"\bpickle\.load|weights_only=False|(?<![.\w])(eval|exec)\(", source), path
+        assert not re.search(r"os\.system|shell=True", source), path
 
 
 def test_configs_keep_lists_of_numbers_on_one_line():
