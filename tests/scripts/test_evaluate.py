@@ -122,11 +122,12 @@ def test_existing_results_are_kept_unless_overwriting(compared, folders, tmp_pat
     assert all(after[name] != before[name] for name in before)
 
 
-def test_two_files_with_the_labels_of_a_dataset(tmp_path, capsys):
+@pytest.mark.parametrize("option", ["--label-table", "--labels"])
+def test_two_files_with_the_labels_of_a_dataset(tmp_path, capsys, option):
     (tmp_path / "dataset.json").write_text('{"labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}')
     codes = np.random.default_rng(0).integers(0, 3, (6, 7, 8))
     files = [str(write(tmp_path / name, codes)) for name in ("p.nii.gz", "r.nii.gz")]
-    assert main([*files, "--labels", str(tmp_path / "dataset.json")]) == 0
+    assert main([*files, option, str(tmp_path / "dataset.json")]) == 0
     printed = capsys.readouterr().out
     assert [line.split()[:3] for line in printed.splitlines()[1:3]] == [
         ["Anterior", "1", "1.000"], ["Posterior", "1", "1.000"],

@@ -22,7 +22,7 @@ CONFIGS = ["configs/inference.json", "configs/evaluate.json"]
 AFFINE = np.diag([SPACING, SPACING, SPACING, 1.0])
 TINY = {"channels": [4, 8, 8], "hidden_size": 24, "mlp_dim": 24, "num_layers": 1, "num_heads": 2}
 REPORT = ["dice.png", "scores.csv", "summary.json"]
-COARSE = ["--pixdim", [SPACING] * 3, "--roi_size", [64, 72, 64], "--device", "cpu"]
+COARSE = {"pixdim": [SPACING] * 3, "roi_size": [64, 72, 64], "device": "cpu", "precision": "float32"}
 
 
 def everything(error):
@@ -53,8 +53,9 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(pairs, run_module):
+    options = {"config_file": CONFIGS, "dataset_dir": pairs, "output_dir": pairs / "out", **COARSE}
     done = run_module(
-        "monai.bundle", "run", "--config_file", CONFIGS, "--dataset_dir", pairs, "--output_dir", pairs / "out", *COARSE
+        "monai.bundle", "run", *(part for name, value in options.items() for part in (f"--{name}", value))
     )
     return pairs, done
 
@@ -109,7 +110,7 @@ def test_existing_report_stops_the_run_before_it_starts(evaluated, tmp_path, mon
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_further_overlay_swaps_the_task(run_module, tmp_path):
+def test_further_overlay_swaps_the_task(tmp_path, monkeypatch):
     """Another label table, a datalist in another place, and labels that no rule for names would find."""
     (tmp_path / "labels.tsv").write_text(
         "channel\tcode\tname\tred\tgreen\tblue\n0\t0\tBackground\t0\t0\t0\n"
@@ -125,12 +126,15 @@ def test_further_overlay_swaps_the_task(run_module, tmp_path):
     (tmp_path / "task.json").write_text(json.dumps(overlay))
     rng = np.random.default_rng(0)
     write_pair(tmp_path / "data", "h", rng.integers(0, 3, (24, 32, 26)), rng.normal(50, 20, (24, 32, 26)))
-    done = run_module(
-        "monai.bundle", "run", "--config_file", [*CONFIGS, str(tmp_path / "task.json")], "--dataset_dir",
-        tmp_path / "data", "--datalist", [{"image": "h_T1.nii.gz", "label": "h_labels.nii.gz"}], "--output_dir",
-        tmp_path / "out", *COARSE,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.chdir(ROOT)
+    run(
+        config_file=[*CONFIGS, str(tmp_path / "task.json")],
+        dataset_dir=str(tmp_path / "data"),
+        datalist=[{"image": "h_T1.nii.gz", "label": "h_labels.nii.gz"}],
+        output_dir=str(tmp_path / "out"),
+        logging_file=False,
+        **COARSE,
+    )
     record = json.loads((tmp_path / "out/summary.json").read_text())
     assert list(record["structures"]) == ["Anterior", "Posterior"]
     assert record["cases"] == ["h"]

@@ -97,7 +97,11 @@ def test_unknown_codes_are_listed():
     ("labels", "affine", "message"),
     [
         (np.zeros((3, 3, 3)), np.eye(4), "label_map: must be integer codes, found dtype float64"),
-        (np.zeros((3, 3, 3, 1), dtype=int), np.eye(4), r"label_map: must have 3 dimensions, found shape \(3, 3, 3, 1\)"),
+        (
+            np.zeros((3, 3, 3, 1), dtype=int),
+            np.eye(4),
+            r"label_map: must have 3 dimensions, found shape \(3, 3, 3, 1\)",
+        ),
         (np.zeros((3, 3, 3), dtype=int), np.eye(3), r"affine: must have shape \(4, 4\)"),
         (np.zeros((3, 3, 3), dtype=int), np.diag([1.0, 0.0, 1.0, 1.0]), "affine: must be finite and invertible"),
         (np.zeros((3, 3, 3), dtype=int), np.diag([1.0, np.nan, 1.0, 1.0]), "affine: must be finite and invertible"),
