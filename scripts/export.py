@@ -8,31 +8,29 @@ A form whose logits or labels on a real scan are not those of the network is not
 from __future__ import annotations
 
 import argparse
-import logging
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scripts.segment import one_line
+from bundle.choices import FORMS
+from scripts.command import ROOT, make_parser, print_error, run_program
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bundle.inference.segmenter import Segmenter
+    from bundle.export import Exporter
 
-ROOT = Path(__file__).resolve().parents[1]
-FORMS = ("torchscript", "openvino", "program", "onnx", "aotinductor")
 LONGEST = "aotinductor"
 CROP = (72, 81, 64)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.export", description=__doc__.split("\n\n")[0])
+    parser = make_parser("export", __doc__)
     parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: models/model.pt)")
     parser.add_argument("--output-dir", default=ROOT / "models", type=Path, metavar="DIR", help="default: models")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="default: all of them")
@@ -47,8 +45,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def prepare_images(segmenter: Segmenter, scans: list[str] | None) -> dict[str, Tensor]:
-    """Return each scan as the network sees it, and a batch of two crops of the first one."""
+def prepare_images(preprocessing: Any, scans: list[str] | None) -> dict[str, Tensor]:
+    """Return each scan as the network sees it, and a batch of two crops of the first one.
+
+    Args:
+        preprocessing: MONAI transforms of an inference config.
+        scans: paths; the sample volume when ``None``.
+
+    Raises:
+        InputError: when a scan cannot be used (inside MONAI's ``RuntimeError``).
+    """
     import torch
 
     from scripts.sample_volume import write_sample_volume
@@ -57,9 +63,7 @@ def prepare_images(segmenter: Segmenter, scans: list[str] | None) -> dict[str, T
         if not scans:
             scans = [str(Path(folder) / "mni152_t1.nii.gz")]
             write_sample_volume(Path(scans[0]))
-        images = {
-            Path(scan).name: segmenter.preprocessing({"image": scan})["image"].as_tensor()[None] for scan in scans
-        }
+        images = {Path(scan).name: preprocessing({"image": scan})["image"].as_tensor()[None] for scan in scans}
     name, image = next(iter(images.items()))
     size = [min(length, limit) for length, limit in zip(image.shape[2:], CROP, strict=True)]
     crops = [image[0][(slice(None), *(slice(start, start + n) for n in size))] for start in (0, 5)]
@@ -68,38 +72,51 @@ def prepare_images(segmenter: Segmenter, scans: list[str] | None) -> dict[str, T
     return images
 
 
-def run(options: argparse.Namespace) -> int:
-    """Export the forms and return the number of those that failed."""
-    from bundle.errors import ExportError
+def make_exporter(options: argparse.Namespace) -> Exporter:
+    """Return what exports the network of the config.
+
+    Raises:
+        WeightsError: when the checkpoint cannot be used.
+        InputError: when a scan cannot (inside MONAI's ``RuntimeError``).
+    """
+    from monai.bundle import ConfigParser
+
     from bundle.export import Exporter, read_json
-    from bundle.inference.segmenter import Segmenter
     from bundle.io import load_weights
     from bundle.labels import read_labels
 
-    overrides = {"checkpoint": options.checkpoint} if options.checkpoint else {}
-    files = options.config or [str(ROOT / "configs" / "inference.json")]
-    segmenter = Segmenter(files, device="cpu", engine="torch", precision="float32", bundle_root=str(ROOT), **overrides)
-    parser = segmenter.parser
+    parser = ConfigParser()
+    parser.read_config(options.config or [str(ROOT / "configs" / "inference.json")])
+    parser["bundle_root"] = str(ROOT)
+    if options.checkpoint:
+        parser["checkpoint"] = options.checkpoint
     checkpoint = parser.get_parsed_content("checkpoint")
-    exporter = Exporter(
+    return Exporter(
         load_weights(parser.get_parsed_content("network_def"), checkpoint),
-        prepare_images(segmenter, options.scans),
+        prepare_images(parser.get_parsed_content("preprocessing"), options.scans),
         checkpoint,
         read_json(ROOT / "configs" / "metadata.json"),
         read_json(ROOT / "configs" / "deploy.json"),
         [label.code for label in read_labels(parser.get_parsed_content("label_table"))],
         parser.get_parsed_content("pixdim"),
     )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export the forms and return the number of those that failed."""
+    from bundle.errors import BundleError
+
+    exporter = make_exporter(options)
     failed = 0
     for form in options.forms:
         print(f"{form} ...", end=" ", flush=True)
         started = time.perf_counter()
         try:
             made = exporter.export(form, options.output_dir, options.overwrite)
-        except (ExportError, OSError) as error:
+        except (BundleError, OSError) as error:
             failed += 1
             print("failed", flush=True)
-            print(f"error: {error}", file=sys.stderr)
+            print_error(error)
             continue
         difference = max(row.logit_difference for row in made.parity)
         equal = min(row.equal_labels for row in made.parity)
@@ -108,8 +125,12 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
-def run_beside(options: argparse.Namespace, arguments: list[str]) -> int:
+def run_beside(arguments: list[str], options: argparse.Namespace) -> int:
     """Export AOTInductor, most of whose time one core compiles, in a process beside that of the other forms.
+
+    Args:
+        arguments: the command line, for that process.
+        options: what was parsed from it.
 
     Returns:
         The number of forms that failed.
@@ -126,15 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(arguments)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    try:
-        if LONGEST in options.forms and len(set(options.forms)) > 1:
-            return 1 if run_beside(options, arguments) else 0
-        return 1 if run(options) else 0
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 1
+    beside = LONGEST in options.forms and len(set(options.forms)) > 1
+    return run_program(partial(run_beside, arguments) if beside else run, options)
 
 
 if __name__ == "__main__":

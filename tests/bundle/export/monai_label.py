@@ -1,6 +1,7 @@
 """Segments as BundleInferTask of MONAI Label 0.8 does: ``monai_label.py BUNDLE SCAN [SCAN ...] OUT.npy``.
 
 MONAI Label needs torchvision and sam2; what it does with a bundle's folder is imitated from its source.
+Unlike there, the scan is resampled to 3 mm, to be fast.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class InferTask:
         self.config.read_config(str(folder / "configs" / "inference.json"))
         self.config.config.update({"bundle_root": str(folder)})
         self.config.config["use_click"] = False
+        self.config.config["pixdim"] = [3.0, 3.0, 3.0]
         self.network = self.config.get_parsed_content("network_def")
         self.network.load_state_dict(torch.load(folder / "models" / "model.pt", map_location="cpu"), strict=False)
         self.network.eval()
