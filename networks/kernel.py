@@ -24,7 +24,7 @@ def broadcast_mask(attn_mask: Tensor, batch: int, heads: int, queries: int, keys
     """
     shape = attn_mask.shape
     if attn_mask.dim() == 2 and shape[0] == batch and shape[1] == keys:
-        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting() and not torch.compiler.is_compiling():
             refuse_ambiguous(attn_mask)
         mask = attn_mask[:, None, None, :]
     elif attn_mask.dim() == 2:

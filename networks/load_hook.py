@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
 
 from torch import nn
 
@@ -16,4 +15,4 @@ def before_loading(module: nn.Module, rewrite: Callable[..., None]) -> None:
         rewrite: called with the copy of the state dict that is loaded, the module's prefix in it, and what else PyTorch
             gives. A bound method of ``module``, so that copies of the module have hooks of their own.
     """
-    cast(Any, module)._register_load_state_dict_pre_hook(rewrite)  # PyTorch has not typed it
+    module._register_load_state_dict_pre_hook(rewrite)

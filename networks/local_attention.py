@@ -102,7 +102,7 @@ class BlockAttention(AttentionBase):
 
     def _needs_mask(self, x: Tensor) -> bool:
         """Tell whether some block is not full. While a program is traced for any size, that must be assumed."""
-        if not torch.jit.is_scripting() and torch.compiler.is_compiling():  # type: ignore[attr-defined]
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
             return True
         needs = False
         for axis in range(3):

@@ -20,7 +20,7 @@ def pad_to_multiple(x: Tensor, multiple: list[int]) -> Tensor:
 
 def crop(x: Tensor, size: list[int]) -> Tensor:
     """Return the first ``size`` entries along each axis of (B, C, ...)."""
-    if not torch.jit.is_scripting() and torch.compiler.is_compiling():  # type: ignore[attr-defined]
+    if not torch.jit.is_scripting() and torch.compiler.is_compiling():
         # A view's memory layout depends on whether anything is cut off, which would bind an export to one case.
         padding: list[int] = []
         for index in range(len(size)):

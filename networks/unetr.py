@@ -101,14 +101,9 @@ class UNETR(nn.Module):
             use_flash_attention=use_flash_attention,
             qk_norm=qk_norm,
         )
-        common: dict[str, Any] = {
-            "spatial_dims": spatial_dims,
-            "kernel_size": 3,
-            "norm_name": norm_name,
-            "res_block": res_block,
-        }
+        common: dict[str, Any] = {"spatial_dims": spatial_dims, "norm_name": norm_name, "res_block": res_block}
         widths = [feature_size * 2**index for index in range(stages)]
-        self.encoder1 = UnetrBasicBlock(in_channels=in_channels, out_channels=feature_size, stride=1, **common)
+        self.encoder1 = UnetrBasicBlock(spatial_dims, in_channels, feature_size, 3, 1, norm_name, res_block)
         self.encoder2, self.encoder3, self.encoder4, self.encoder5 = (
             make_encoder(stage, hidden_size, widths, conv_block=conv_block, **common) for stage in (2, 3, 4, 5)
         )
@@ -161,6 +156,7 @@ def make_encoder(stage: int, hidden_size: int, widths: Sequence[int], **options:
         in_channels=hidden_size,
         out_channels=widths[stage - 1],
         num_layer=stages - stage,
+        kernel_size=3,
         stride=1,
         upsample_kernel_size=2,
         **options,
@@ -173,4 +169,5 @@ def make_decoder(stage: int, hidden_size: int, widths: Sequence[int], **options:
     if stage > stages + 1:
         return nn.Identity()
     below = hidden_size if stage == stages + 1 else widths[stage - 1]
-    return UnetrUpBlock(in_channels=below, out_channels=widths[stage - 2], upsample_kernel_size=2, **options)
+    width = widths[stage - 2]
+    return UnetrUpBlock(in_channels=below, out_channels=width, kernel_size=3, upsample_kernel_size=2, **options)
