@@ -67,24 +67,38 @@ def convert_checkpoint(
         raise ConversionError(SUBJECT, str(error).rstrip(".")) from error
     if source != target:
         ours = network if target == "bundle" else None
-        if source == "monai":
-            result = monai_to_bundle(result, ours, notes)
-        elif source == "generative":
-            result = generative_to_bundle(result)
-        elif source == "timm":
-            result = timm_to_bundle(result, ours, grid_size, notes)
-        if target == "monai":
-            result = bundle_to_monai(result, network, notes)
-        elif target == "generative":
-            result = bundle_to_generative(result)
-        elif target == "timm":
-            result = bundle_to_timm(result, grid_size)
+        result = _to_bundle(result, source, ours, grid_size, notes)
+        result = _from_bundle(result, target, network, grid_size, notes)
     if network is None:
         return _arrange(result, kept, target, layout)
     wanted = network.state_dict()
     fitted = _arrange(result, kept | qkv_layouts(wanted), target, None if target == "bundle" else layout)
     _check_fit(fitted, wanted)
     return fitted if layout is None else _arrange(fitted, {}, target, layout)
+
+
+def _to_bundle(
+    state: State, source: str, network: nn.Module | None, grid_size: Sequence[int] | None, notes: list[str]
+) -> State:
+    if source == "monai":
+        return monai_to_bundle(state, network, notes)
+    if source == "generative":
+        return generative_to_bundle(state)
+    if source == "timm":
+        return timm_to_bundle(state, network, grid_size, notes)
+    return state
+
+
+def _from_bundle(
+    state: State, target: str, network: nn.Module | None, grid_size: Sequence[int] | None, notes: list[str]
+) -> State:
+    if target == "monai":
+        return bundle_to_monai(state, network, notes)
+    if target == "generative":
+        return bundle_to_generative(state)
+    if target == "timm":
+        return bundle_to_timm(state, grid_size)
+    return state
 
 
 def _check_arguments(

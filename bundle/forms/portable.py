@@ -34,7 +34,7 @@ class SteppedGroupNorm(nn.Module):
         grouped = x.reshape([x.shape[0], self.num_groups, merged] + list(x.shape[3:]))  # noqa: RUF005
         centred = grouped - _mean_by_axis(grouped)
         normalised = (centred * (_mean_by_axis(centred * centred) + self.eps).rsqrt()).reshape(x.shape)
-        per_channel = [channels] + [1] * (x.dim() - 2)  # noqa: RUF005
+        per_channel = [channels] + [1] * (x.dim() - 2)
         return normalised * self.weight.reshape(per_channel) + self.bias.reshape(per_channel)
 
 
