@@ -1,8 +1,7 @@
-"""Labels in configs: ids that follow from the label table, names of version 0.8, and vectors on one line."""
+"""Labels in configs: ids that follow from the label table, and names of version 0.8."""
 
 from __future__ import annotations
 
-import re
 from operator import attrgetter
 
 import pytest
@@ -14,8 +13,6 @@ from bundle.labels import read_labels
 from tests.conftest import ROOT
 from tests.labelled import write_msd
 from tests.phantom import write_phantoms
-
-CONFIGS = sorted((ROOT / "configs").glob("*.json"))
 
 
 def parser_of(*names: str, **overrides: object) -> ConfigParser:
@@ -106,8 +103,3 @@ def test_configs_of_version_08_may_call_all_of_them_labels(tmp_path):
         with pytest.raises(RuntimeError) as caught, pytest.warns(DeprecationWarning, match="labels is called"):
             made(target, attribute, **{"labels": values[name], name: values[name]})
         assert "got both" in one_line(caught.value)
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=[path.name for path in CONFIGS])
-def test_every_list_of_numbers_stands_on_one_line(path):
-    assert re.findall(r"^\s*-?[0-9][0-9.eE+-]*,?$", path.read_text(), re.MULTILINE) == []

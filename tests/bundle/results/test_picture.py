@@ -4,80 +4,29 @@ import matplotlib
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
 
 from bundle.errors import ExistsError
-from bundle.labels import Label, read_labels
 from bundle.results import draw_qc
 from bundle.results import picture as layout
-from bundle.results.legend import legend_entries
 from bundle.results.page import BACKGROUND, TEXT_COLOUR
-
-LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (255, 0, 0), (0, 0, 255), (0, 200, 0)
-TABLE = [
-    Label(0, 0, "Background", (0, 0, 0)),
-    Label(1, 11, "Left-Block", LEFT_COLOUR),
-    Label(2, 12, "Middle", MIDDLE_COLOUR),
-    Label(3, 51, "Right-Block", RIGHT_COLOUR),
-]
-# The label map of `blocks` fills a cube, so that every panel is a square that fills its cell.
-CUBE_MM = 60.0
-SCALE = layout.CELL_WIDTH / (CUBE_MM + 2 * layout.MARGIN_MM)  # pixels per mm
-PITCH = layout.CELL_WIDTH + layout.CAPTION_HEIGHT + layout.GAP
-LEGEND_LEFT = layout.ROW_NAME_WIDTH + layout.COLUMNS * (layout.CELL_WIDTH + layout.GAP)
-SAGITTAL, CORONAL, AXIAL = range(3)
-
-
-def blocks(spacing=(2.0, 2.0, 2.0), middle=False):
-    """Return a scan (a slope), a label map and an affine in RAS order, 100 mm wide, centred on the world's origin.
-
-    Left-Block is a cube of 20 mm at (-20, -20, -20), Right-Block at (20, 20, 20), and Middle at the origin.
-    """
-    shape = np.round(100 / np.array(spacing)).astype(int)
-    affine = nib.affines.from_matvec(np.diag(spacing), -50 + np.array(spacing) / 2)
-    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    world = nib.affines.apply_affine(affine, grid)
-    labels = np.zeros(shape, dtype=np.int16)
-    for code, centre in ((11, -20), (51, 20)) + (((12, 0),) if middle else ()):
-        labels[(np.abs(world - centre) < 10).all(axis=-1)] = code
-    return 100 + world @ [0.5, 0.2, 0.1], labels, affine
-
-
-def drawn(folder, *arguments, name="qc.png", title="scan", **options):
-    """Draw and read back a picture, shape (height, width, 3)."""
-    draw_qc(*arguments, path=folder / name, title=title, **options)
-    with Image.open(folder / name) as png:
-        assert (png.format, png.mode, png.info) == ("PNG", "RGB", {})
-        return np.asarray(png)
-
-
-def panel(page, row, column):
-    top = layout.HEADER_HEIGHT + row * PITCH
-    left = layout.ROW_NAME_WIDTH + column * (layout.CELL_WIDTH + layout.GAP)
-    return page[top : top + layout.CELL_WIDTH, left : left + layout.CELL_WIDTH]
-
-
-def outline_box(picture, colour):
-    """Return the first and last row and column of the pixels of a colour, None without any."""
-    rows, columns = np.nonzero((picture == colour).all(axis=-1))
-    return (rows.min(), rows.max(), columns.min(), columns.max()) if rows.size else None
-
-
-def expected_box(centre_right, centre_up, size=20.0):
-    """Return where the outline of a square of ``size`` mm should be in a panel centred on the world's origin."""
-    middle = layout.CELL_WIDTH / 2
-    half = size / 2 * SCALE
-    row, column = middle - centre_up * SCALE, middle + centre_right * SCALE
-    return (row - half, row + half - 1, column - half, column + half - 1)
-
-
-def stored_as(axcodes, image, labels, affine):
-    """Store a RAS volume in another order of axes; its place in the world stays."""
-    change = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axcodes)
-    )
-    moved = affine @ nib.orientations.inv_ornt_aff(change, labels.shape)
-    return (*(nib.orientations.apply_orientation(volume, change) for volume in (image, labels)), moved)
+from tests.bundle.results.page_reading import (
+    AXIAL,
+    CORONAL,
+    LEFT_COLOUR,
+    LEGEND_LEFT,
+    MIDDLE_COLOUR,
+    PITCH,
+    RIGHT_COLOUR,
+    SAGITTAL,
+    SCALE,
+    TABLE,
+    blocks,
+    drawn,
+    expected_box,
+    outline_box,
+    panel,
+    stored_as,
+)
 
 
 @pytest.mark.parametrize("axcodes", ["RAS", "LAS", "LPS", "PIR", "SLA"])
@@ -203,43 +152,6 @@ def test_scan_is_shown_between_its_percentiles_and_right_way_up(tmp_path):
     # 40 mm above and below the centre, on a ramp of 1 grey value a mm whose middle 98 mm are the window.
     pixels = np.round(layout.CELL_WIDTH / 2 - np.array([30, 0, -30]) * SCALE).astype(int) - 20
     np.testing.assert_allclose(column[pixels] / 255, 0.5 + np.array([30, 0, -30]) / 98, atol=0.02)
-
-
-def test_legend_has_one_row_for_a_pair_and_only_what_is_present(tmp_path):
-    page = drawn(tmp_path, *blocks(middle=True), TABLE)
-    legend = page[:, LEGEND_LEFT:]
-    pair = [outline_box(legend, colour) for colour in (LEFT_COLOUR, RIGHT_COLOUR)]
-    assert pair[0][:2] == pair[1][:2]  # two colours of one swatch
-    assert pair[0][3] < pair[1][2]
-    assert outline_box(legend, MIDDLE_COLOUR)[0] - pair[0][0] == layout.LEGEND_ROW_HEIGHT
-
-    without = drawn(tmp_path, *blocks(), TABLE, name="without.png")[:, LEGEND_LEFT:]
-    assert outline_box(without, MIDDLE_COLOUR) is None
-    assert outline_box(without, LEFT_COLOUR) is not None
-
-
-def test_legend_merges_sides_in_any_spelling():
-    names = ["left hippocampus", "right hippocampus", "Stem", "Amygdala_R", "Left"]
-    table = [Label(channel, channel, name, (channel, 0, 0)) for channel, name in enumerate(names, start=1)]
-    assert legend_entries(table) == [
-        ("hippocampus (L, R)", [(1, 0, 0), (2, 0, 0)]),
-        ("Stem", [(3, 0, 0)]),
-        ("Amygdala (R)", [(4, 0, 0)]),
-        ("Left (L)", [(5, 0, 0)]),
-    ]
-
-
-def test_legend_of_the_shipped_table_fits_the_page(tmp_path):
-    table = read_labels()
-    labels = np.zeros((66, 40, 40), dtype=np.int16)
-    for index, label in enumerate(table[1:], start=1):
-        labels[2 * index : 2 * index + 2, 5:35, 5:35] = label.code
-    page = drawn(tmp_path, np.ones(labels.shape), labels, np.eye(4), table)
-    assert 1700 <= page.shape[1] <= 1900
-    legend = page[:, LEGEND_LEFT:]
-    assert all(outline_box(legend, label.colour) is not None for label in table[1:])
-    margin = legend[:, -layout.GAP // 2 :]
-    assert (margin == BACKGROUND).all(), "the longest name is cut off"
 
 
 def test_empty_label_map_shows_the_whole_volume_and_says_so(tmp_path):
