@@ -111,9 +111,7 @@ class UNETR(nn.Module):
             make_decoder(stage, hidden_size, widths, **common) for stage in (2, 3, 4, 5, 6)
         )
         self.out = UnetOutBlock(spatial_dims=spatial_dims, in_channels=feature_size, out_channels=out_channels)
-        self.has_stage3 = stages >= 3
-        self.has_stage4 = stages >= 4
-        self.has_stage5 = stages >= 5
+        self.has_stage3, self.has_stage4, self.has_stage5 = (stages >= stage for stage in (3, 4, 5))
 
     def _to_map(self, tokens: Tensor, grid: list[int]) -> Tensor:
         return torch.unflatten(tokens.transpose(1, 2), 2, grid).contiguous()  # (B, hidden_size, *grid)

@@ -65,18 +65,12 @@ def read_state(path: Path, key: str | None) -> dict[str, Tensor]:
     Raises:
         WeightsError: when the file is missing, of another kind, or holds no state dict there.
     """
-    import torch
-
-    if not path.is_file():
-        raise WeightsError(path, "not found", "a checkpoint is wanted", "missing")
     if path.suffix == ".safetensors":
         wanted = "a file written by torch.save is wanted"
         raise WeightsError(path, "safetensors are not supported", wanted, "format")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged pickle raises is not bounded
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(path, f"cannot be read as a checkpoint ({reason})", code="unreadable") from error
+    from bundle.io.weights import read_checkpoint
+
+    content = read_checkpoint(path)
     if key is None and is_state(content):
         return content
     entries: dict[str, Any] = content if isinstance(content, dict) else {}
@@ -124,7 +118,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise MissingError(target, f"the folder {target.parent} does not exist")
     if target.is_dir():
-        raise ExistsError(target, "exists already, and is a folder", "a file is wanted")
+        raise ExistsError(target, "is a folder", "a file is wanted")
     if not overwrite:
         refuse_existing([target])
 

@@ -30,7 +30,7 @@ ONE_PLACE = {
     "take scaling from a header": (r"get_slope_inter", {"bundle/io/inspect.py"}),
     "ask for versions of packages": (r"importlib\.metadata", {"bundle/provenance.py"}),
     "hash files": (r"def sha256\(|sha256\([^)]*read_bytes", {"bundle/provenance.py"}),
-    "load state dicts": (r"torch\.load\(", {"bundle/io/weights.py", "bundle/training/checkpoints.py"}),
+    "load state dicts": (r"torch\.load\(", {"bundle/io/weights.py"}),
     "unwrap errors": (r"__cause__|__context__", {"bundle/errors.py"}),
     "show warnings": (r"showwarning", {"scripts/command.py"}),
     "hook exceptions": (r"excepthook", {"bundle/errors.py"}),

@@ -9,7 +9,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 from torch import nn
@@ -17,7 +16,7 @@ from torch import nn
 from bundle import forms
 from bundle.errors import EngineWarning
 from bundle.io.whole import whole_folder
-from bundle.provenance import sha256
+from bundle.provenance import sha256, versions
 
 FOLDER = "brain_mri_transformer_segmentation"
 PLAIN = (bool, int, float, str, tuple, list, type(None))
@@ -53,8 +52,7 @@ def content_key(network: nn.Module, checkpoint: str | Path, packages: Iterable[s
     for folder in (Path(inspect.getfile(type(network))).parent, Path(forms.__file__).parent):
         for file in sorted(folder.glob("*.py")):
             digest.update(file.read_bytes())
-    for package in packages:
-        digest.update(f"{package} {version(package)}\n".encode())
+    digest.update(f"{versions(packages)}\n".encode())
     return digest.hexdigest()[:32]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,19 +11,28 @@ from torch import nn
 from bundle.errors import WeightsError
 
 
+def read_checkpoint(path: str | Path) -> Any:
+    """Return what ``torch.save`` wrote, on the CPU; no code in it is run (``weights_only=True``).
+
+    Raises:
+        WeightsError: when the file is missing or something else.
+    """
+    if not Path(path).is_file():
+        raise WeightsError(path, "not found", "a checkpoint is wanted", "missing")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged pickle raises is not bounded
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(path, f"cannot be read as a checkpoint ({reason})") from error
+
+
 def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
-    """Return the plain state dict of a file; no code in it is run (``weights_only=True``).
+    """Return the plain state dict of a file, see ``read_checkpoint``.
 
     Raises:
         WeightsError: when the file is missing or no state dict.
     """
-    if not Path(checkpoint).is_file():
-        raise WeightsError(checkpoint, "not found", "a checkpoint is wanted", "missing")
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsError(checkpoint, f"cannot be read as a state dict ({reason})") from error
+    state = read_checkpoint(checkpoint)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(checkpoint, "holds no state dict", "a mapping of names to tensors is wanted")
     return state

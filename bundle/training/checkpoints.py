@@ -13,6 +13,7 @@ from ignite.handlers import Checkpoint
 from torch import nn
 
 from bundle.errors import OptionError, TrainingError
+from bundle.io.weights import read_checkpoint
 from bundle.io.whole import whole_file
 
 
@@ -57,7 +58,7 @@ class ResumableCheckpoint:
             return
         path = epochs[max(epochs)]
         max_epochs = engine.state.max_epochs
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_checkpoint(path)
         try:
             Checkpoint.load_objects(self.save_dict, state)
         except (KeyError, RuntimeError, ValueError) as error:

@@ -137,7 +137,7 @@ def test_existing_target_is_kept_unless_overwriting(source, tmp_path, capsys):
     assert target.read_text() == "mine"
     assert main([str(source), str(target), "--overwrite"]) == 0
     assert "blocks.0.norm1.weight" in read(target)
-    assert_refused(capsys, tmp_path, [source, tmp_path, "--overwrite"], f"{tmp_path}: exists already")
+    assert_refused(capsys, tmp_path, [source, tmp_path, "--overwrite"], f"{tmp_path}: is a folder")
 
 
 def test_source_may_be_replaced(source):
