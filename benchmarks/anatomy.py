@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.measure import CHECKPOINT, make_parser, silence
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
     from bundle.evaluation import CaseScores, Summary
     from bundle.inference.segmenter import Segmenter
@@ -50,7 +50,7 @@ def score_scans(segmenter: Segmenter, dataset_dir: str) -> dict[str, dict[str, f
     return dice_table(score_cases(segmenter, dataset_dir))
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
+def dice(first: NDArray[Any], second: NDArray[Any]) -> float:
     """Return the Dice overlap of two masks."""
     import torch
     from monai.metrics import compute_dice
@@ -61,15 +61,15 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
 
 def score_mni152(segmenter: Segmenter, folder: Path) -> dict[str, float]:
     """Return the Dice of predicted grey and white matter with nilearn's maps above 0.5."""
-    import nibabel as nib
     import numpy as np
     from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 
+    from benchmarks.overlap import voxels
     from scripts.sample_volume import write_sample_volume
 
     sample = folder / "mni152_t1.nii.gz"
     write_sample_volume(sample)
-    predicted = np.asarray(nib.load(segmenter.segment(sample).label_map).dataobj)
+    predicted = voxels(segmenter.segment(sample).label_map)
     maps = {"grey": load_mni152_gm_template(resolution=1), "white": load_mni152_wm_template(resolution=1)}
     tissues = (("grey", GREY_CODES), ("white", WHITE_CODES))
     return {name: dice(np.isin(predicted, codes), maps[name].get_fdata() > 0.5) for name, codes in tissues}

@@ -148,7 +148,7 @@ def draw(results: dict[Kind, list[Point]], output: Path) -> None:
         panel.grid(which="major", color="0.92")
         panel.spines[["top", "right"]].set_visible(False)
     output.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(output)
+    FigureCanvasAgg(figure).print_png(output)  # type: ignore[no-untyped-call]
 
 
 def add_slopes(panel: Axes) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, zoom
 
-Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # image and labels (X, Y, Z), affine (4, 4)
+Pair = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # image and labels (X, Y, Z), affine (4, 4)
 
 
 def averaged(pair: Pair, factors: tuple[int, int, int]) -> Pair:
@@ -40,7 +42,7 @@ def reoriented(pair: Pair, codes: str) -> Pair:
     )
 
 
-def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
+def rotation(degrees: tuple[float, float, float]) -> NDArray[np.float64]:
     """Return the rotation about X, then Y, then Z, shape (3, 3)."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(degrees)):

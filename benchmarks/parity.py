@@ -13,20 +13,20 @@ import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import make_parser, met_or_missed, sample_scan, silence
 from bundle.choices import ENGINES
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from bundle.inference.segmenter import Segmenter
 
 # precision: largest difference of a logit, share of equal labels, Dice of each structure
 BARS = {"float32": (1e-3, 0.9999, 0.0), "bfloat16": (math.inf, 0.995, 0.995)}
-Segmented = tuple["Tensor", "np.ndarray"]
+Segmented = tuple["Tensor", "NDArray[Any]"]
 
 
 def segment(segmenter: Segmenter, scan: str) -> Segmented:
@@ -38,7 +38,7 @@ def segment(segmenter: Segmenter, scan: str) -> Segmented:
     return logits, np.asarray(segmenter.labels(data, logits))
 
 
-def smallest_dice(expected: np.ndarray, found: np.ndarray) -> tuple[float, int]:
+def smallest_dice(expected: NDArray[Any], found: NDArray[Any]) -> tuple[float, int]:
     """Return the smallest Dice over the structures of ``expected``, and its code."""
     import numpy as np
 

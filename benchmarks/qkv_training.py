@@ -19,6 +19,7 @@ from benchmarks.measure import make_parser, met_or_missed, positive, silence
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 BAR = 1e-3
 EDGE, SPACING_MM = 64, 3.0
@@ -72,7 +73,7 @@ def write_label_map(folder: Path) -> None:
     nib.Nifti1Image(codes, np.diag([SPACING_MM] * 3 + [1])).to_filename(folder / "head.nii.gz")
 
 
-def loss_curve(label_maps: str | Path, steps: int, setting: Setting, fused: bool, threads: int) -> np.ndarray:
+def loss_curve(label_maps: str | Path, steps: int, setting: Setting, fused: bool, threads: int) -> NDArray[np.float64]:
     """Train through the config and return the loss of each step, shape (steps,)."""
     import numpy as np
     import torch

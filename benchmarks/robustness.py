@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.measure import CHECKPOINT, make_parser, met_or_missed, silence, write_json
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy.typing import NDArray
 
     from bundle.inference.segmenter import Segmenter
 
 
-def mean_dice(predicted: np.ndarray, labels: np.ndarray, codes: Sequence[int]) -> float:
+def mean_dice(predicted: NDArray[Any], labels: NDArray[Any], codes: Sequence[int]) -> float:
     """Return the mean Dice of the structures, ignored voxels left out."""
     import numpy as np
 
@@ -38,22 +38,22 @@ def score_conditions(segmenter: Segmenter, pairs: list[dict[str, str]], folder: 
     from tqdm import tqdm
 
     from benchmarks.disturbances import CONDITIONS
-    from benchmarks.overlap import UNSCORED_CODES
+    from benchmarks.overlap import UNSCORED_CODES, voxels
     from bundle.labels import read_labels
 
     codes = [label.code for label in read_labels()[1:] if label.code not in UNSCORED_CODES]
     scores: dict[str, list[float]] = {name: [] for name in CONDITIONS}
     with tqdm(total=len(pairs) * len(CONDITIONS), unit="scan") as bar:
         for seed, files in enumerate(pairs):
-            scan = nib.load(files["image"])
-            labels = np.asarray(nib.load(files["label"]).dataobj).astype(np.int16)
+            scan: Any = nib.load(files["image"])
+            labels = voxels(files["label"]).astype(np.int16)
             pair = (scan.get_fdata(dtype=np.float32), labels, scan.affine)
             for name, (change, _) in CONDITIONS.items():
                 image, reference, affine = change(pair, seed)
                 changed = nib.Nifti1Image(image.astype(np.float32), affine)
                 changed.header.set_xyzt_units("mm")
                 changed.to_filename(folder / "scan.nii.gz")
-                predicted = np.asarray(nib.load(segmenter.segment(folder / "scan.nii.gz").label_map).dataobj)
+                predicted = voxels(segmenter.segment(folder / "scan.nii.gz").label_map)
                 scores[name].append(mean_dice(predicted, reference, codes))
                 bar.update()
     return scores

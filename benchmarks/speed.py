@@ -11,6 +11,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 from benchmarks.measure import (
     in_own_process,
@@ -93,7 +94,8 @@ def main() -> None:
     import nibabel as nib
 
     with sample_scan(options.image) as image:
-        count = prod(nib.load(image).shape[:3])
+        scan: Any = nib.load(image)
+        count = prod(scan.shape[:3])
         results = {variant: in_own_process(measure, variant, image, options.repeats) for variant in VARIANTS}
     print(f"{'variant':10}{'seconds':>10}{'peak MiB':>10}{'voxels/s':>12}")
     for variant, row in results.items():
