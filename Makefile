@@ -1,6 +1,8 @@
 # The venv is made once, in .venv; `make PYTHON=/path/to/python3 demo` chooses the Python that makes it.
 PYTHON ?=
 PYTEST_ARGS ?=
+# A file of tests at a time on each worker, one worker a core; a worker may need 3 GB.
+PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
 
 VENV_PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime-installed
@@ -28,10 +30,10 @@ demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the re
 	@echo "picture:        $(RESULT)_qc.png"
 
 test: $(DEVELOPMENT) ## run the tests; PYTEST_ARGS="-k window" passes options to pytest
-	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS)
+	$(VENV_PYTHON) -m pytest -q $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 coverage: $(DEVELOPMENT) ## run the tests and print how much of the code they reach
-	$(VENV_PYTHON) -m pytest -q $(PYTEST_ARGS) --cov --cov-report=term
+	$(VENV_PYTHON) -m pytest -q $(PYTEST_WORKERS) $(PYTEST_ARGS) --cov --cov-report=term
 
 lint: $(DEVELOPMENT) ## check style, format, types and the direction of imports
 	$(VENV_PYTHON) -m ruff check .

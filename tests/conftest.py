@@ -11,6 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before PyTorch is loaded: workers share the cores
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])))
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -25,9 +29,12 @@ COARSE = [3.0, 3.0, 3.0]
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_its_own(tmp_path_factory):
-    """Keep converted models out of the user's cache, and an earlier run's out of this one."""
+    """Keep converted models out of the user's cache, and an earlier run's out of this one; workers share theirs."""
+    run = tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "cache_home"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache_home")))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
 
 

@@ -68,7 +68,7 @@ class ClassTable:
 
 
 @dataclass(frozen=True)
-class LabelMap:
+class Anatomy:
     """One label map.
 
     Attributes:
@@ -145,7 +145,7 @@ def find_label_maps(folder: str | Path) -> list[str]:
 
 def load_label_maps(
     paths: Sequence[str | Path], table: Sequence[Label], tissues: TissueTable | None = None
-) -> tuple[list[LabelMap], ClassTable]:
+) -> tuple[list[Anatomy], ClassTable]:
     """Read label maps.
 
     Args:
@@ -179,11 +179,11 @@ def load_label_maps(
             raise _unusable(path, "found head tissues only", "a label map of a brain is wanted")
         centre = torch.tensor([(low + high) / 2 for low, high in _extent(brain)])
         edges = torch.from_numpy(spacing).float()
-        maps.append(LabelMap(torch.from_numpy(classes), edges, centre, (_centres(classes, compact) - centre) * edges))
+        maps.append(Anatomy(torch.from_numpy(classes), edges, centre, (_centres(classes, compact) - centre) * edges))
     return maps, class_table
 
 
-def class_weights(maps: Sequence[LabelMap], class_table: ClassTable, power: float = 0.5) -> Tensor:
+def class_weights(maps: Sequence[Anatomy], class_table: ClassTable, power: float = 0.5) -> Tensor:
     """Return each channel's frequency inside the head to the power of ``-power``, mean 1, shape (channels,)."""
     counts = torch.zeros(len(class_table.mirrored))
     for label_map in maps:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from bundle.labels import DEFAULT_TABLE, mirrored_channels, read_labels, renamed_keywords
-from bundle.synthesis.anatomy import LabelMap, class_weights, load_label_maps
+from bundle.synthesis.anatomy import Anatomy, class_weights, load_label_maps
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
 from bundle.synthesis.priors import TissuePriors
@@ -64,7 +64,7 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         if ranges.flip > 0:
             mirrored_channels(table, label_table)
         maps, self.class_table = load_label_maps(data, table, read_tissues(tissue_table))
-        self.maps = [LabelMap(*(tensor.to(device) for tensor in vars(label_map).values())) for label_map in maps]
+        self.maps = [Anatomy(*(tensor.to(device) for tensor in vars(label_map).values())) for label_map in maps]
         self.synthesise = Synthesiser(self.class_table, TissuePriors.t1(self.class_table), ranges)
         self.spacing = spacing
         self.eighths = [[round(mm / spacing / 8) for mm in window] for window in window_mm]

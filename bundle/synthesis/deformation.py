@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bundle.synthesis.anatomy import LabelMap
+from bundle.synthesis.anatomy import Anatomy
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
 
@@ -53,7 +53,7 @@ def swell(position: Tensor, centres: Tensor, draws: Draws, options: SynthesisOpt
 
 
 def sample_positions(
-    label_map: LabelMap,
+    label_map: Anatomy,
     size: tuple[int, int, int],
     spacing: float,
     shift: float,

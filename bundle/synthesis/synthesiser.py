@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bundle.synthesis.acquisition import acquire
-from bundle.synthesis.anatomy import ClassTable, LabelMap
+from bundle.synthesis.anatomy import Anatomy, ClassTable
 from bundle.synthesis.deformation import resize, sample_positions
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
@@ -39,7 +39,7 @@ class Synthesiser:
         ]
 
     def __call__(
-        self, label_map: LabelMap, size: tuple[int, int, int], spacing: float, draws: Draws
+        self, label_map: Anatomy, size: tuple[int, int, int], spacing: float, draws: Draws
     ) -> tuple[Tensor, Tensor]:
         """Draw one sample.
 
