@@ -113,6 +113,7 @@ def geometries(small_scan, tmp_path_factory):
     return make_geometries(folder, scan.get_fdata(dtype=np.float32), scan.affine)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::bundle.io.GeometryWarning")
 def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
     segmenter = Segmenter(output_dir=str(tmp_path), **FINER)
