@@ -143,6 +143,7 @@ def test_workflow_runs_ci_on_every_supported_python() -> None:
     assert {f"python{version}" for version in re.findall(r"3\.\d+", versions)} == set(named)
 
 
+@pytest.mark.skipif(shutil.which("git") is None or not (ROOT / ".git").exists(), reason="this is no git checkout")
 @pytest.mark.parametrize("form", FORMS)
 def test_exported_files_are_ignored_by_git_and_weights_are_not(form: str) -> None:
     names = [file := FORMS[form].file, f"{file}.json", *(["model.bin"] if form == "openvino" else [])]
