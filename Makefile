@@ -18,6 +18,7 @@ BENCHMARKS := anatomy attention attention_scaling engines flags qkv_training spe
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
 
+demo: export MPLCONFIGDIR ?= $(CURDIR)/.venv/.matplotlib
 demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the results are
 	$(VENV_PYTHON) -m monai.bundle run --config_file configs/inference.json --datalist "['$(SAMPLE)']" \
 		--output_dir output/demo --overwrite True

@@ -8,6 +8,7 @@ one that writes to the same place. ``tests/bundle/io/test_whole.py`` kills write
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -18,11 +19,13 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from bundle.errors import ExistsError
+from bundle.errors import ExistsError, WriteError
 
 PREFIX = ".unfinished-"
 SETTLED = 60.0
 """Seconds after which a lock without a folder is a remain; its owner makes the folder at once."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says of a full disk, a quota that is used up, and a file that is longer than a process may write."""
 JOURNAL = ".commit"
 """Lists the files of a set, the commit mark last, from the moment on when they start to take their places."""
 
@@ -39,7 +42,7 @@ def whole_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         ExistsError: when the file exists and ``overwrite`` is false; nothing is written then.
-        OSError: when it cannot be written.
+        OSError: when it cannot be written, ``WriteError`` when the disk is full.
     """
     with whole_set([path], overwrite) as (unfinished,):
         yield unfinished
@@ -136,8 +139,10 @@ def _unfinished_folder(folder: Path) -> Iterator[Path]:
             lock.acquire()
         unfinished.mkdir()
         yield unfinished
-    except BaseException:
+    except BaseException as error:
         _roll_back(unfinished, folder)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise WriteError(folder, f"cannot be written ({error.strerror})", "free space is wanted") from error
         raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
