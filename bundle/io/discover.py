@@ -138,7 +138,7 @@ def _reason(path: Path) -> str | None:
 
 def _broken_link(path: Path) -> InputError:
     target = os.readlink(path)
-    wanted = "git annex get" if ".git/annex/" in target else "a link to a file that is there is wanted"
+    wanted = "git annex get" if ".git/annex/" in target else "its file is wanted"
     return MissingError(path, f"found a link to {target}, which is not there", wanted)
 
 

@@ -130,23 +130,26 @@ def sweep(folder: str | Path) -> None:
 def _unfinished_folder(folder: Path) -> Iterator[Path]:
     """Give a new, locked folder inside ``folder``, which is made when missing; only results outlive an error."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
     unfinished = folder / f"{PREFIX}{uuid4().hex[:16]}"
     lock = FileLock(f"{unfinished}.lock", timeout=SETTLED)  # another process's sweep may hold it for a moment
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         with contextlib.suppress(NotImplementedError):
             lock.acquire()
         unfinished.mkdir()
         yield unfinished
     except BaseException as error:
         _roll_back(unfinished, folder)
+        if isinstance(error, WriteError) and unfinished in (error.path, *error.path.parents):
+            raise WriteError(folder, error.found, error.wanted) from error  # of a file within the set
         if isinstance(error, OSError) and error.errno in FULL:
             raise WriteError(folder, f"cannot be written ({error.strerror})", "free space is wanted") from error
         raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        Path(f"{unfinished}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(f"{unfinished}.lock").unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):
             for path in missing:
