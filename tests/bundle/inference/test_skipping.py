@@ -18,7 +18,7 @@ COARSE = {"pixdim": [6.0] * 3, "precision": "float32", "engine": "torch"}
 def scans(tiny_scan, tmp_path_factory):
     """Good scans and bad ones, in turn."""
     folder = tmp_path_factory.mktemp("scans")
-    for name in ("a", "c", "e"):
+    for name in ("a", "c", "e", "$f#1"):  # the last would be an expression, were it an option
         shutil.copy(tiny_scan, folder / f"{name}.nii.gz")
     (folder / "b.nii.gz").write_bytes(tiny_scan.read_bytes()[:3000])
     (folder / "d.nii.gz").write_text("text")
@@ -41,11 +41,11 @@ def test_bad_scans_are_one_line_each_and_the_reason_is_the_last(scans, run_modul
     ]  # fmt: skip
     assert done.stderr.splitlines()[-1] == errors[-1]
     assert errors[-1].startswith(
-        f"error: scans: 4 of 6 failed, the first being {scans}/e.nii.gz: {out}/e/e_qc.png: is a"
+        f"error: scans: 4 of 7 failed, the first being {scans}/e.nii.gz: {out}/e/e_qc.png: is a"
     )
     assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["a", "c", "e"]
-    assert [len(list((out / name).iterdir())) for name in "ac"] == [3, 3]
+    assert sorted(path.name for path in out.iterdir()) == ["$f#1", "a", "c", "e"]
+    assert [len(list((out / name).iterdir())) for name in ("a", "c", "$f#1")] == [3, 3, 3]
 
 
 def test_failure_while_writing_does_not_stop_the_others(scans, tmp_path, monkeypatch, capsys):
