@@ -13,11 +13,12 @@ RESULT := output/demo/mni152_t1/mni152_t1
 
 BENCHMARKS := anatomy attention attention_scaling engines flags qkv_training speed startup unetr
 
-.PHONY: help demo test coverage lint bench bundle clean
+.PHONY: help demo test coverage lint audit bench bundle clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
 
+demo: export MPLCONFIGDIR ?= $(CURDIR)/.venv/.matplotlib
 demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the results are
 	$(VENV_PYTHON) -m monai.bundle run --config_file configs/inference.json --datalist "['$(SAMPLE)']" \
 		--output_dir output/demo --overwrite True
@@ -40,6 +41,9 @@ lint: $(DEVELOPMENT) ## check style, format, types and the direction of imports
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
 	.venv/bin/lint-imports --no-cache --no-logo
+
+audit: $(RUNTIME) ## ask PyPI whether a pinned version has a known vulnerability
+	@sh scripts/audit.sh
 
 bench: $(RUNTIME) ## run the benchmarks that need no data, one after another
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(VENV_PYTHON) -m "benchmarks.$$name"; done

@@ -3,5 +3,6 @@
 ENGINES = ("auto", "torch", "torchscript", "onnxruntime", "openvino")
 PRECISIONS = ("float32", "bfloat16", "auto")
 FORMS = ("torchscript", "openvino", "program", "onnx", "aotinductor")
+ON_ERROR = ("skip", "raise")
 FAMILIES = ("bundle", "monai", "generative", "timm")
 LAYOUTS = ("combined", "separate")

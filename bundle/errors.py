@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from bundle.process import encode_whatever_is_printed, end_on_sigterm
+
 CODES = {
     "missing": "no such file or folder",
     "unreadable": "a file that cannot be opened or read",
@@ -98,6 +100,12 @@ class OptionError(BundleError):
     """An option, argument or config id whose value is not legal."""
 
 
+class WriteError(BundleError, OSError):
+    """A file or folder that cannot be written."""
+
+    code = "write"
+
+
 class DatasetError(InputError):
     """A data set that cannot be used; ``str()`` is one line, ``problems`` says it all.
 
@@ -174,16 +182,35 @@ def one_line(error: BaseException, subject: str | Path = "") -> str:
     return message if str(subject) in message else f"{subject}: {message}"
 
 
+def error_line(error: BaseException, subject: str | Path = "", hint: str = "") -> str:
+    """Return ``one_line``, which of an error that nobody foresaw names the kind too.
+
+    Args:
+        error: an error, or MONAI's wrapper around it.
+        subject: what it is about, put in front where the message lacks it.
+        hint: put behind what nobody foresaw: how more is found out.
+    """
+    cause = root_cause(error)
+    reason = one_line(error, subject)
+    if isinstance(cause, (BundleError, OSError, ValueError, RuntimeError)):
+        return reason
+    return f"{type(cause).__name__}: {reason}{hint}"
+
+
 def show_errors_in_one_line() -> None:
-    """Let this process print what a user can mend in one line, without its traceback, as the programs do.
+    """Let this process print what a user can mend in one line, without its traceback, and end as the programs do.
 
     For ``monai.bundle run``, whose frame is MONAI's.
     """
+    encode_whatever_is_printed()
+    end_on_sigterm()
     previous = sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if isinstance(root_cause(error), (BundleError, OSError)):
             print(f"error: {one_line(error)}", file=sys.stderr)
+        elif issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)  # Python ends with SIGINT, which shells call 130
         else:
             previous(kind, error, traceback)
 

@@ -11,7 +11,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from bundle.errors import BundleError, BundleWarning, one_line, root_cause
+from bundle.errors import BundleWarning, error_line
+from bundle.privacy import keep_matplotlib_out_of_home
+from bundle.process import TERMINATED, Terminated, encode_whatever_is_printed, end_on_sigterm
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the bundle."""
@@ -36,13 +38,17 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
 def run_program(run: Run, options: argparse.Namespace) -> int:
     """Run a program and return its exit code.
 
-    Warnings of this bundle are shown in a line each, once; those of libraries, and logs, only with ``--debug``.
+    Warnings of this bundle are shown in a line each, once; those of libraries, and logs, only with ``--debug``. Ctrl-C
+    and SIGTERM end it in one line, after what was being written is swept up.
 
     Args:
         run: the program; returns how many of its inputs failed.
         options: the command line, parsed by ``make_parser``'s parser.
     """
     disabled = logging.root.manager.disable
+    encode_whatever_is_printed()
+    keep_matplotlib_out_of_home()
+    handler = end_on_sigterm()
     try:
         with warnings.catch_warnings():
             _show_warnings(options.debug)
@@ -52,6 +58,8 @@ def run_program(run: Run, options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Terminated:  # it has said so
+        return TERMINATED
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -62,6 +70,7 @@ def run_program(run: Run, options: argparse.Namespace) -> int:
         return FAILED
     finally:
         logging.disable(disabled)
+        end_on_sigterm(handler)
 
 
 def print_error(error: BaseException, subject: str | Path = "") -> None:
@@ -71,11 +80,7 @@ def print_error(error: BaseException, subject: str | Path = "") -> None:
         error: an error, or MONAI's wrapper around it.
         subject: what it is about, put in front where the message lacks it.
     """
-    cause = root_cause(error)
-    expected = isinstance(cause, (BundleError, OSError, ValueError, RuntimeError))
-    reason = one_line(error, subject)
-    if not expected:
-        reason = f"{type(cause).__name__}: {reason} (--debug shows where)"
+    reason = error_line(error, subject, hint=" (--debug shows where)")
     print(f"error: {reason}", file=sys.stderr)
 
 

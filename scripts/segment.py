@@ -7,7 +7,6 @@ NAME_qc.png. A scan that cannot be used is reported in one line, the others are 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("segment", __doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="NIfTI file, or a folder of them")
+    parser.add_argument("--recursive", action="store_true", help="walk the folders inside folders too")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
     parser.add_argument("--engine", choices=ENGINES, help="what computes the network (default: auto)")
@@ -50,23 +50,40 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def expand(inputs: list[str]) -> list[str]:
-    """Replace folders by the scans in them and refuse two scans of one name."""
-    from bundle.io import datalist_items, find_volumes
-
-    paths = [path for entry in inputs for path in (find_volumes(entry) if os.path.isdir(entry) else [entry])]
-    return [item["image"] for item in datalist_items(paths, ".")]
-
-
 def run(options: argparse.Namespace) -> int:
-    """Segment all inputs and return the number of those that failed."""
+    """Segment all inputs, say what is left out, and return the number of those that failed."""
+    from bundle.io import list_inputs
+    from bundle.results import plan_outputs
+
+    listing = list_inputs(options.inputs, options.recursive)
+    plan = plan_outputs(listing.scans, options.output_dir, options.overwrite)
+    for line in listing.lines():
+        print(line, file=sys.stderr)
+    for error in listing.errors:
+        print_error(error)
+    for path, refusal in plan.refused:
+        print_error(refusal, path)
+    failed = len(listing.errors) + len(plan.refused)
+    if plan.scans:
+        failed += segment_all(plan.scans, options)
+    wanted = len(listing.scans) + len(listing.errors)
+    if wanted > 1 or listing.left_out:
+        left_out = f", {len(listing.left_out)} left out" if listing.left_out else ""
+        print(f"{wanted - failed} of {wanted} scans segmented{left_out}")
+    return failed
+
+
+def segment_all(paths: list[str], options: argparse.Namespace) -> int:
+    """Segment scans one after another and return the number of those that failed."""
+    from torch import device
     from tqdm import tqdm
 
     from bundle.inference.segmenter import Segmenter
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(options, name)) is not None}
     overrides |= {"output_dir": options.output_dir, "overwrite": options.overwrite, "bundle_root": str(ROOT)}
-    paths = expand(options.inputs)
+    if options.device is not None:
+        overrides["device"] = device(options.device)  # a string could be an expression of MONAI's
     segmenter = Segmenter(options.config, **overrides)
     print(f"engine {segmenter.engine}")
     failed = 0
@@ -82,9 +99,8 @@ def run(options: argparse.Namespace) -> int:
                     print_error(error, path)
                 continue
             seconds = time.perf_counter() - started
-            tqdm.write(f"{outputs.label_map}  {outputs.volumes.name}  {outputs.picture.name}  {seconds:.1f} s")
-    if len(paths) > 1:
-        print(f"{len(paths) - failed} of {len(paths)} scans segmented")
+            line = f"{outputs.label_map}  {outputs.volumes.name}  {outputs.picture.name}  {seconds:.1f} s"
+            tqdm.write(" ".join(line.splitlines()))  # a name may hold a line break
     return failed
 
 

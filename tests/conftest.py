@@ -108,3 +108,24 @@ def run_module():
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_scan(small_scan, tmp_path_factory) -> Path:
+    """The small scan averaged over blocks of 6 mm, for tests of what surrounds the network."""
+    image = nib.load(small_scan)
+    data = image.get_fdata(dtype=np.float32)[:62, :74, :62].reshape(31, 2, 37, 2, 31, 2).mean(axis=(1, 3, 5))
+    affine = image.affine @ np.diag([2, 2, 2, 1.0])
+    affine[:3, 3] += image.affine[:3, :3] @ [0.5, 0.5, 0.5]
+    path = tmp_path_factory.mktemp("tiny") / "tiny.nii.gz"
+    nib.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory) -> Path:
+    """The inference config at 6 mm in float32: a segmentation takes a second, and its labels mean nothing."""
+    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": [6.0] * 3, "precision": "float32"}
+    path = tmp_path_factory.mktemp("config") / "tiny.json"
+    path.write_text(json.dumps(config))
+    return path

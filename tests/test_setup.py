@@ -17,8 +17,15 @@ from bundle.forms import FORMS
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS_FILES = ("requirements.txt", "requirements-dev.txt")
-SETUP_FILES = (*REQUIREMENTS_FILES, "constraints.txt", "Makefile", "scripts/environment.sh", ".ci/run")
-TARGETS = ("help", "demo", "test", "coverage", "lint", "bench", "bundle", "clean")
+SETUP_FILES = (
+    *REQUIREMENTS_FILES,
+    "constraints.txt",
+    "Makefile",
+    "scripts/environment.sh",
+    "scripts/audit.sh",
+    ".ci/run",
+)
+TARGETS = ("help", "demo", "test", "coverage", "lint", "audit", "bench", "bundle", "clean")
 
 
 def read_requirements(name: str) -> dict[str, Requirement]:
@@ -121,6 +128,38 @@ def test_environment_refuses_a_python_outside_the_supported_range(tmp_path: Path
     assert "Python 3.9.18" in finished.stderr
     assert len(finished.stderr.splitlines()) == 1
     assert not (tmp_path / ".venv").exists()
+
+
+AUDITS = {
+    "clean": ("echo No known vulnerabilities found >&2", 0, ""),
+    "vulnerable": ("echo Found 1 known vulnerability >&2; exit 1", 1, "Found 1 known vulnerability\n"),
+    "offline": (
+        "echo Failed to resolve pypi.org >&2; exit 1", 1,
+        "error: nothing was audited: Failed to resolve pypi.org; a network from which pypi.org answers is wanted\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", AUDITS)
+def test_audit_tells_a_vulnerability_from_a_network_that_is_not_there(tmp_path: Path, answer: str) -> None:
+    program, code, line = AUDITS[answer]
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n[ "$2" = pip ] && exit\necho "$@" > asked\n{program}\n')
+    python.chmod(0o755)
+    finished = subprocess.run(["sh", ROOT / "scripts/audit.sh"], cwd=tmp_path, capture_output=True, text=True)
+    assert (finished.returncode, finished.stderr) == (code, line)
+    assert {"pip_audit", "constraints.txt", "--strict"} < set((tmp_path / "asked").read_text().split())
+
+
+def test_tool_of_the_audit_is_pinned() -> None:
+    (requirement,) = read_requirements("requirements-audit.txt").values()
+    pinned_version(requirement)
+
+
+@needs_make
+def test_demo_keeps_settings_out_of_the_home_folder() -> None:
+    assert "MPLCONFIGDIR" in next(line for line in run_make("-pn", "demo").splitlines() if "MPLCONFIGDIR" in line)
 
 
 def test_metadata_names_the_pinned_versions() -> None:

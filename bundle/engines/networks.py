@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bundle.errors import ExportError
 from bundle.machine import available_cores
+from bundle.privacy import load_openvino
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -68,9 +69,8 @@ class TorchNetwork(EngineNetwork):
 @cache
 def openvino_core() -> openvino.Core:
     """Return the one core of this process: its end would unload the CPU plugin under the threads that still run it."""
-    import openvino
-
-    return openvino.Core()
+    core: openvino.Core = load_openvino().Core()
+    return core
 
 
 class OpenVinoNetwork(EngineNetwork):

@@ -1,4 +1,4 @@
-"""OpenVINO IR straight from a PyTorch network, without its converter's telemetry."""
+"""OpenVINO IR straight from a PyTorch network, without its converter."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bundle.errors import ExportError
 from bundle.forms.form import Form, Source
 from bundle.forms.sidecar import INPUT, OUTPUT
 from bundle.forms.tracing import example_input
+from bundle.privacy import load_openvino
 
 if TYPE_CHECKING:
     from openvino import Model
@@ -40,7 +41,7 @@ def convert_openvino(network: nn.Module) -> Model:
         ExportError: when OpenVINO is not installed, or cannot convert the network.
     """
     require_openvino()
-    from openvino import PartialShape
+    openvino = load_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -57,16 +58,14 @@ def convert_openvino(network: nn.Module) -> Model:
         raise ExportError("OpenVINO", f"cannot convert {type(network).__name__} ({reason})") from error
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
-    model.reshape({INPUT: PartialShape([-1, image.shape[1], -1, -1, -1])})
+    model.reshape({INPUT: openvino.PartialShape([-1, image.shape[1], -1, -1, -1])})
     return model
 
 
 def write_openvino(model: Model, path: str | Path) -> None:
     """Write ``NAME.xml`` and ``NAME.bin`` with float32 weights."""
-    from openvino import save_model
-
     logging.getLogger("openvino").setLevel(logging.ERROR)
-    save_model(model, str(path), compress_to_fp16=False)
+    load_openvino().save_model(model, str(path), compress_to_fp16=False)
 
 
 def _make(source: Source, path: Path) -> None:

@@ -4,6 +4,7 @@ from bundle.engines import ENGINES, load_network
 from bundle.errors import WeightsError
 from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
+from bundle.inference.skipping import SkippingDataset, SkippingEvaluator, collate_scans
 from bundle.inference.windows import WindowInferer
 from bundle.io import load_weights
 
@@ -11,8 +12,11 @@ __all__ = [
     "ENGINES",
     "KeepLargestComponentsd",
     "RestoreLabelMapd",
+    "SkippingDataset",
+    "SkippingEvaluator",
     "WeightsError",
     "WindowInferer",
+    "collate_scans",
     "keep_largest_components",
     "load_network",
     "load_weights",

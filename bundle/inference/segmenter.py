@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from torch import nn
 
 from bundle.engines import EngineNetwork
 from bundle.errors import MissingError, OptionError
-from bundle.io.whole import refuse_existing
 from bundle.labels import DEFAULT_TABLE
 from bundle.results import OutputPaths, SaveOutputsd
+from bundle.results.plan import check_outputs_of
 
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
+PLAIN_IDS = ("output_dir", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
+"""Ids whose overrides are names of files and never an expression, a reference or a macro of MONAI's."""
 
 
 class Segmenter:
@@ -32,7 +35,8 @@ class Segmenter:
 
     Args:
         config_file: inference config, or a list of one and the overlays that go over it.
-        overrides: config ids to replace, as ``python -m monai.bundle run`` takes them.
+        overrides: config ids to replace, as ``python -m monai.bundle run`` takes them, but that those of ``PLAIN_IDS``
+            are taken to the letter.
 
     Raises:
         MissingError: when a config is not there.
@@ -46,7 +50,8 @@ class Segmenter:
         files = [config_file] if isinstance(config_file, (str, Path)) else config_file
         names = [str(name) for name in files]
         _check_overrides(names, overrides)
-        workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **overrides)
+        literal = {name: _literal(value) if name in PLAIN_IDS else value for name, value in overrides.items()}
+        workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **literal)
         self.parser = parser = workflow.parser
         self.device = torch.device(parser.get_parsed_content("device"))
         self.overwrite = bool(self._optional("overwrite", False))
@@ -92,12 +97,12 @@ class Segmenter:
 
         Raises:
             InputError: when the scan cannot be used (inside MONAI's ``RuntimeError``, see ``root_cause``).
-            ExistsError: when an output exists and ``overwrite`` is false.
+            ExistsError: when an output exists and ``overwrite`` is false, or may never be replaced.
+            WriteError: when the outputs could not be written.
         """
-        paths = OutputPaths.of(path, self.output_dir)
-        if not self.overwrite:
-            refuse_existing(astuple(paths))
-        data = self.preprocessing({"image": str(path)})
+        paths = check_outputs_of(path, self.output_dir, self.overwrite)
+        # MONAI's loader takes a leading ~ for a user's home.
+        data = self.preprocessing({"image": os.path.abspath(path) if str(path).startswith("~") else str(path)})
         label_map = self._restore(data, self.logits(data))
         for save in self._saving:
             save({**data, "pred": label_map})
@@ -112,6 +117,15 @@ class Segmenter:
 
     def _optional(self, name: str, default: Any) -> Any:
         return self.parser.get_parsed_content(name) if name in self.parser else default
+
+
+def _literal(value: Any) -> Any:
+    """Return names of files as paths, which MONAI does not look into, where it would evaluate or change a string."""
+    if isinstance(value, (list, tuple)):
+        return [_literal(part) for part in value]
+    if isinstance(value, Mapping):
+        return {key: _literal(part) for key, part in value.items()}
+    return Path(value) if isinstance(value, str) and re.search(r"[$@%#]|::", value) else value
 
 
 def _check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import GeometryWarning, InputError
-from bundle.io.discover import datalist_items, find_volumes
+from bundle.io.discover import Listing, datalist_items, find_volumes, list_inputs
 from bundle.io.inspect import Inspection, inspect_volume
 from bundle.io.label_map import LabelMap, check_same_grid, read_grid, read_label_map
 from bundle.io.label_table import write_labels
@@ -24,12 +24,14 @@ __all__ = [
     "InputError",
     "Inspection",
     "LabelMap",
+    "Listing",
     "NiftiReader",
     "Volume",
     "check_same_grid",
     "datalist_items",
     "find_volumes",
     "inspect_volume",
+    "list_inputs",
     "load_weights",
     "output_path",
     "read_grid",

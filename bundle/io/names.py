@@ -19,6 +19,11 @@ def volume_stem(path: str | Path) -> str:
     return name[: len(name) - len(volume_suffix(name) or "")]
 
 
+def printable(name: str) -> str:
+    """Return a name as one line that any font can set: what is no character, or a control, becomes U+FFFD."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in name)
+
+
 def output_path(source: str | Path, output_dir: str | Path, postfix: str = "seg") -> Path:
     """Return ``output_dir/<stem>/<stem>_<postfix>.nii.gz``, where MONAI's ``SaveImaged`` would put it."""
     stem = volume_stem(source)

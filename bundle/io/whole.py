@@ -8,6 +8,7 @@ one that writes to the same place. ``tests/bundle/io/test_whole.py`` kills write
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -18,11 +19,13 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from bundle.errors import ExistsError
+from bundle.errors import ExistsError, WriteError
 
 PREFIX = ".unfinished-"
 SETTLED = 60.0
 """Seconds after which a lock without a folder is a remain; its owner makes the folder at once."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says of a full disk, a quota that is used up, and a file that is longer than a process may write."""
 JOURNAL = ".commit"
 """Lists the files of a set, the commit mark last, from the moment on when they start to take their places."""
 
@@ -39,7 +42,7 @@ def whole_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         ExistsError: when the file exists and ``overwrite`` is false; nothing is written then.
-        OSError: when it cannot be written.
+        OSError: when it cannot be written, ``WriteError`` when the disk is full.
     """
     with whole_set([path], overwrite) as (unfinished,):
         yield unfinished
@@ -127,21 +130,26 @@ def sweep(folder: str | Path) -> None:
 def _unfinished_folder(folder: Path) -> Iterator[Path]:
     """Give a new, locked folder inside ``folder``, which is made when missing; only results outlive an error."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
     unfinished = folder / f"{PREFIX}{uuid4().hex[:16]}"
     lock = FileLock(f"{unfinished}.lock", timeout=SETTLED)  # another process's sweep may hold it for a moment
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
         with contextlib.suppress(NotImplementedError):
             lock.acquire()
         unfinished.mkdir()
         yield unfinished
-    except BaseException:
+    except BaseException as error:
         _roll_back(unfinished, folder)
+        if isinstance(error, WriteError) and unfinished in (error.path, *error.path.parents):
+            raise WriteError(folder, error.found, error.wanted) from error  # of a file within the set
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise WriteError(folder, f"cannot be written ({error.strerror})", "free space is wanted") from error
         raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        Path(f"{unfinished}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(f"{unfinished}.lock").unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):
             for path in missing:

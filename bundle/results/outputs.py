@@ -15,7 +15,8 @@ from monai.transforms.transform import MapTransform
 
 from bundle.errors import GeometryWarning
 from bundle.io import output_path, read_volume, write_label_map
-from bundle.io.whole import refuse_existing, whole_set
+from bundle.io.names import printable
+from bundle.io.whole import whole_set
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.picture import draw_qc
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
@@ -35,16 +36,6 @@ class OutputPaths:
         label_map = output_path(source, output_dir)
         stem = label_map.parent.name
         return cls(label_map, label_map.with_name(f"{stem}_volumes.tsv"), label_map.with_name(f"{stem}_qc.png"))
-
-
-def check_outputs(items: Sequence[Mapping[str, Any]], output_dir: str | Path, overwrite: bool) -> None:
-    """Refuse to start when an output of one of the scans exists and may not be overwritten.
-
-    Raises:
-        ExistsError: naming the file.
-    """
-    if not overwrite:
-        refuse_existing([path for item in items for path in astuple(OutputPaths.of(item["image"], output_dir))])
 
 
 def save_outputs(
@@ -70,7 +61,7 @@ def save_outputs(
         written = OutputPaths(*unfinished)
         write_label_map(label_map, source, written.label_map)
         write_volumes(structure_volumes(label_map, volume.affine, table), written.volumes)
-        draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=Path(source).name)
+        draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=printable(Path(source).name))
     return paths
 
 

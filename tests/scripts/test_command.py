@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -78,10 +79,14 @@ def test_debug_shows_warnings_of_libraries(capsys):
     assert "warning: of a library" in capsys.readouterr().err
 
 
-def test_frame_leaves_warnings_and_logs_as_they_were():
-    before = warnings.showwarning, list(warnings.filters), logging.root.manager.disable
+def test_frame_leaves_warnings_logs_and_signals_as_they_were():
+    def state():
+        handler = signal.getsignal(signal.SIGTERM)
+        return warnings.showwarning, list(warnings.filters), logging.root.manager.disable, handler
+
+    before = state()
     run_program(warn, options())
-    assert (warnings.showwarning, list(warnings.filters), logging.root.manager.disable) == before
+    assert state() == before
 
 
 HELP = """
@@ -112,7 +117,7 @@ def test_programs_have_one_frame(name):
 
 def test_lists_of_choices_stand_once():
     lists = [set(value) for value in vars(choices).values() if isinstance(value, tuple)]
-    assert len(lists) == 5
+    assert len(lists) == 6
     for folder in ("bundle", "scripts", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             if path == ROOT / "bundle" / "choices.py":

@@ -141,10 +141,12 @@ def test_wrong_option_is_one_line(run_main, small_scan, tmp_path, arguments, mes
     assert not (tmp_path / "out").exists()
 
 
-def test_two_scans_of_one_name_are_refused(run_main, small_scan, tmp_path):
-    done = run_main("scripts.segment", small_scan, tmp_path / small_scan.name, "--output-dir", tmp_path / "out")
+def test_of_two_scans_of_one_name_the_first_is_done(run_main, tiny_scan, tiny_config, tmp_path):
+    arguments = ("--output-dir", tmp_path / "out", "--config", tiny_config)
+    done = run_main("scripts.segment", tiny_scan, tmp_path / tiny_scan.name, *arguments)
     assert done.returncode == 1
     assert "one output for each scan is wanted" in done.stderr
+    assert done.stdout.endswith("1 of 2 scans segmented\n")
 
 
 def test_slightly_stale_pixdim_is_a_warning(run_main, small_scan, coarse_config, tmp_path):

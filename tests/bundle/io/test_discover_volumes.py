@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InputError, OptionError
-from bundle.io import datalist_items, find_volumes
+from bundle.io import Listing, datalist_items, find_volumes, list_inputs
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -81,23 +81,61 @@ def test_empty_datalist_is_refused(tmp_path):
         datalist_items([], tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("a/scan.nii.gz", "b/scan.nii.gz"),
-        ("scan.nii", "scan.nii.gz"),
-        ("scan.nii.gz", "scan.nii.gz"),
-        ({"image": "a/scan.nii.gz"}, "scan.nii"),
-    ],
-)
-def test_two_scans_with_one_output_name_are_refused_naming_both(tmp_path, first, second):
-    path = first["image"] if isinstance(first, dict) else first
-    with pytest.raises(InputError) as caught:
-        datalist_items(["other.nii.gz", first, second], tmp_path)
-    assert str(caught.value) == f"{second}: found the name scan in {path} too; one output for each scan is wanted"
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder with one of everything."""
+    touch(tmp_path, "a.nii", "b.nii.gz", "a_seg.nii.gz", ".hidden.nii", "notes.txt", "two\nlines.txt")
+    touch(tmp_path / "sub" / "deeper", "c.nii.gz")
+    (tmp_path / "void").mkdir()
+    (tmp_path / "gone.nii.gz").symlink_to("/nowhere/gone.nii.gz")
+    (tmp_path / "annexed.nii.gz").symlink_to(".git/annex/objects/x/annexed.nii.gz")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe.nii")
+    return tmp_path
 
 
-def test_two_forms_of_one_scan_in_a_folder_are_refused(tmp_path):
-    touch(tmp_path, "scan.nii", "scan.nii.gz")
-    with pytest.raises(InputError, match=f"scan.nii.gz: found the name scan in {tmp_path}{os.sep}scan.nii too"):
-        datalist_items(None, tmp_path)
+def relative(folder: Path, listing: Listing) -> tuple[list[str], dict[str, str]]:
+    scans = [os.path.relpath(path, folder) for path in listing.scans]
+    return scans, {os.path.relpath(path, folder): reason for path, reason in listing.left_out}
+
+
+def test_folder_names_what_it_leaves_out(mixed):
+    scans, left_out = relative(mixed, listing := list_inputs([mixed]))
+    assert scans == ["a.nii", "b.nii.gz"]
+    sub = "a sub-folder (scripts.segment --recursive walks it)"
+    assert left_out == {
+        ".hidden.nii": "hidden", "a_seg.nii.gz": "an earlier result", "notes.txt": "of another format",
+        "two\nlines.txt": "of another format", "pipe.nii": "no regular file", "loop": sub, "sub": sub, "void": sub,
+    }  # fmt: skip
+    assert len(listing.lines()) == len("\n".join(listing.lines()).splitlines()) == 8
+    assert f"left out: {mixed}/notes.txt: of another format" in listing.lines()
+
+
+def test_link_without_its_file_is_an_error_and_no_skip(mixed):
+    errors = sorted(str(error) for error in list_inputs([mixed]).errors)
+    assert errors == [
+        f"{mixed}/annexed.nii.gz: found a link to .git/annex/objects/x/annexed.nii.gz, which is not there; "
+        "git annex get",
+        f"{mixed}/gone.nii.gz: found a link to /nowhere/gone.nii.gz, which is not there; its file is wanted",
+    ]
+    assert {f"{mixed}/gone.nii.gz", f"{mixed}/annexed.nii.gz"} < set(find_volumes(mixed))  # the reader refuses them
+
+
+def test_recursive_walks_folders_and_not_links_to_them(mixed):
+    scans, left_out = relative(mixed, list_inputs([mixed], recursive=True))
+    assert scans == ["a.nii", "b.nii.gz", "sub/deeper/c.nii.gz"]
+    assert (left_out["void"], left_out["loop"]) == ("an empty folder", "a link to a folder")
+    assert "sub" not in left_out
+
+
+def test_folder_without_a_scan_does_not_stop_the_others(mixed, tmp_path):
+    listing = list_inputs([mixed / "void", mixed / "sub", tmp_path / "single.nii"])
+    assert [str(error) for error in listing.errors] == [
+        f"{mixed / name}: found no scan; at least one .nii or .nii.gz file is wanted" for name in ("void", "sub")
+    ]
+    assert listing.scans == [str(tmp_path / "single.nii")]
+
+
+def test_dataset_of_monai_logs_what_it_leaves_out(mixed, caplog):
+    assert len(datalist_items(None, mixed)) == 4
+    assert f"left out: {mixed}/notes.txt: of another format" in caplog.messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -10,6 +11,9 @@ from torch import nn
 
 from bundle.errors import WeightsError
 from bundle.io import load_weights
+from bundle.io.weights import check_manifest
+from bundle.provenance import sha256
+from tests.conftest import ROOT
 
 
 def test_weights_are_loaded_and_the_network_evaluates(tmp_path):
@@ -43,6 +47,43 @@ def _other_network(path):
 
 def _number(path):
     torch.save(3, path)
+
+
+@pytest.fixture
+def released(tmp_path):
+    """Weights with the manifest that a release writes."""
+    path = tmp_path / "model.pt"
+    torch.save(nn.Linear(3, 2).state_dict(), path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"file": "model.pt", "sha256": sha256(path)}))
+    return path
+
+
+def test_released_weights_are_loaded_only_as_released(released):
+    load_weights(nn.Linear(3, 2), released)
+    torch.save(nn.Linear(3, 2).state_dict(), released)  # of the same shapes, and other values
+    with pytest.raises(WeightsError) as raised:
+        load_weights(nn.Linear(3, 2), released)
+    message = str(raised.value)
+    assert message.startswith(f"{released}: found SHA-256 {sha256(released)[:16]}..., not the ")
+    assert "of manifest.json beside it; the released file (fetch it again), or another folder" in message
+
+
+def test_own_weights_beside_a_manifest_of_others_are_loaded(released):
+    own = released.with_name("own.pt")
+    torch.save(nn.Linear(3, 2).state_dict(), own)
+    load_weights(nn.Linear(3, 2), own)
+    released.with_name("manifest.json").write_text("[]")
+    load_weights(nn.Linear(3, 2), released)
+    released.with_name("manifest.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"manifest\.json: cannot be read as JSON"):
+        load_weights(nn.Linear(3, 2), released)
+
+
+@pytest.mark.parametrize("folder", ["models", "models/hippocampus"])
+def test_shipped_weights_are_those_of_their_manifest(folder):
+    manifest = json.loads((ROOT / folder / "manifest.json").read_text())
+    assert manifest["sha256"] == sha256(ROOT / folder / manifest["file"])
+    check_manifest(ROOT / folder / manifest["file"])
 
 
 class Harmful:

@@ -1,0 +1,82 @@
+"""A MONAI workflow that goes on past a scan that cannot be used: its data set, its batches and its evaluator.
+
+``tests/bundle/inference/test_skipping.py`` holds it, with and without worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from monai.data import Dataset, list_data_collate
+from monai.engines import SupervisedEvaluator
+from monai.utils import ensure_tuple
+
+from bundle.errors import error_line
+from bundle.results import Failures
+
+FAILED = "failed"
+"""Key of an item, or of a batch, under which the reason stands why a scan could not be loaded."""
+
+
+class SkippingDataset(Dataset):
+    """MONAI's ``Dataset``, whose item is ``{"failed": reason}`` where a scan cannot be loaded.
+
+    An error would end the run, and in a worker process it would lose its kind.
+
+    Args:
+        data: ``{"image": path}`` each.
+        transform: what loads them.
+        on_error: ``"skip"``, or ``"raise"`` for MONAI's own behaviour.
+
+    Raises:
+        OptionError: for another ``on_error``.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any] | None = None, on_error: str = "skip"
+    ) -> None:
+        super().__init__(data, transform)
+        self.skip = Failures(on_error).skip
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:
+            if not self.skip:
+                raise
+            return {FAILED: error_line(error, str(self.data[index].get("image", "")))}
+
+
+def collate_scans(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return MONAI's batch of the items that could be loaded, with the reasons of the others under ``failed``."""
+    reasons = [item[FAILED] for item in items if FAILED in item]
+    loaded = [item for item in items if FAILED not in item]
+    batch: dict[str, Any] = list_data_collate(loaded) if loaded else {}
+    return {**batch, FAILED: reasons} if reasons else batch
+
+
+class SkippingEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator, which hands a scan that fails to ``failures`` and goes on with the next one.
+
+    Args:
+        failures: what collects them, and decides whether the run goes on.
+        options: those of ``SupervisedEvaluator``.
+    """
+
+    def __init__(self, failures: Failures, **options: Any) -> None:
+        self.failures = failures
+        super().__init__(**options)
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
+        for reason in batchdata.pop(FAILED, ()):
+            self.failures.report(reason)
+        if not batchdata:
+            return []
+        names = ensure_tuple(getattr(batchdata.get("image"), "meta", {}).get("filename_or_obj", ""))
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:
+            for name in names:
+                self.failures.add(error, name)
+            return []
