@@ -1,7 +1,7 @@
 """Segment T1-weighted brain MRI: ``python -m scripts.segment INPUT [INPUT ...] --output-dir DIR``.
 
-Each scan NAME.nii.gz gives DIR/NAME/NAME_seg.nii.gz (FreeSurfer codes on the scan's grid), NAME_volumes.tsv and
-NAME_qc.png. A scan that cannot be used is reported in one line, the others are still done, and the exit code is 1.
+Each scan NAME.nii.gz gives DIR/NAME/NAME_seg.nii.gz (FreeSurfer codes on the scan's grid), NAME_volumes.tsv,
+NAME_qc.png and NAME_record.json. A scan that cannot be used is reported in one line, the others are still done, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def run(options: argparse.Namespace) -> int:
                     print_error(error, path)
                 continue
             seconds = time.perf_counter() - started
-            tqdm.write(f"{outputs.label_map}  {outputs.volumes.name}  {outputs.picture.name}  {seconds:.1f} s")
+            names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.record))
+            tqdm.write(f"{outputs.label_map}  {names}  {seconds:.1f} s")
     if len(paths) > 1:
         print(f"{len(paths) - failed} of {len(paths)} scans segmented")
     return failed
