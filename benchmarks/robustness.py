@@ -1,4 +1,5 @@
-"""How far the Dice of real scans falls when they are resampled, disturbed, turned or written in another orientation.
+"""How far the Dice of real scans falls when they are resampled, disturbed, turned or written in another orientation,
+and whether they are flagged then: none should be.
 
 ``python -m benchmarks.robustness DATASET_DIR [--checkpoint FILE] [--json FILE]``; DATASET_DIR holds NAME_T1.nii.gz with
 NAME_labels.nii.gz (code 255 is not scored). A disturbed scan is scored on its own grid, against the manual labels on
@@ -31,8 +32,12 @@ def mean_dice(predicted: NDArray[Any], labels: NDArray[Any], codes: Sequence[int
     return float(np.nanmean(dice_by_code(predicted[scored], labels[scored], codes)))
 
 
-def score_conditions(segmenter: Segmenter, pairs: list[dict[str, str]], folder: Path) -> dict[str, list[float]]:
-    """Segment every scan under every condition and return the mean Dice of each scan."""
+def score_conditions(
+    segmenter: Segmenter, pairs: list[dict[str, str]], folder: Path
+) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
+    """Segment every scan under every condition and return the mean Dice of each scan, and the flags of all."""
+    import json
+
     import nibabel as nib
     import numpy as np
     from tqdm import tqdm
@@ -43,6 +48,7 @@ def score_conditions(segmenter: Segmenter, pairs: list[dict[str, str]], folder: 
 
     codes = [label.code for label in read_labels()[1:] if label.code not in UNSCORED_CODES]
     scores: dict[str, list[float]] = {name: [] for name in CONDITIONS}
+    flags: dict[str, list[str]] = {name: [] for name in CONDITIONS}
     with tqdm(total=len(pairs) * len(CONDITIONS), unit="scan") as bar:
         for seed, files in enumerate(pairs):
             scan: Any = nib.load(files["image"])
@@ -53,13 +59,15 @@ def score_conditions(segmenter: Segmenter, pairs: list[dict[str, str]], folder: 
                 changed = nib.Nifti1Image(image.astype(np.float32), affine)
                 changed.header.set_xyzt_units("mm")
                 changed.to_filename(folder / "scan.nii.gz")
-                predicted = voxels(segmenter.segment(folder / "scan.nii.gz").label_map)
-                scores[name].append(mean_dice(predicted, reference, codes))
+                outputs = segmenter.segment(folder / "scan.nii.gz")
+                scores[name].append(mean_dice(voxels(outputs.label_map), reference, codes))
+                record = json.loads(outputs.record.read_text(encoding="utf-8"))
+                flags[name] += [f"{flag['code']} {flag['structure'] or ''}".strip() for flag in record["flags"]]
                 bar.update()
-    return scores
+    return scores, flags
 
 
-def print_falls(scores: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+def print_falls(scores: dict[str, list[float]], flags: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
     """Print the mean Dice of each condition and how far it falls, and return what the JSON holds."""
     import numpy as np
 
@@ -67,12 +75,13 @@ def print_falls(scores: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
 
     whole = np.array(scores[UNDISTURBED])
     result = {}
-    print(f"{'condition':20}{'mean Dice':>10}{'fall':>8}{'worst':>8}  limit")
+    print(f"{'condition':20}{'mean Dice':>10}{'fall':>8}{'worst':>8}  limit     flags")
     for name, (_, limit) in CONDITIONS.items():
         fall = float(np.mean(whole) - np.mean(scores[name]))
         bar = "" if limit is None else f"{limit:.2f} {met_or_missed(fall < limit)}"
-        print(f"{name:20}{np.mean(scores[name]):10.3f}{fall:8.3f}{(whole - scores[name]).max():8.3f}  {bar}")
-        result[name] = {"dice": scores[name], "fall": fall, "limit": limit}
+        worst = float((whole - scores[name]).max())
+        print(f"{name:20}{np.mean(scores[name]):10.3f}{fall:8.3f}{worst:8.3f}  {bar:11}{', '.join(flags[name])}")
+        result[name] = {"dice": scores[name], "fall": fall, "limit": limit, "flags": flags[name]}
     return result
 
 
@@ -95,8 +104,8 @@ def main() -> None:
     pairs = find_pairs(options.dataset_dir)
     with tempfile.TemporaryDirectory() as folder:
         segmenter = Segmenter(output_dir=folder, checkpoint=options.checkpoint, overwrite=True)
-        scores = score_conditions(segmenter, pairs, Path(folder))
-    result = print_falls(scores)
+        scores, flags = score_conditions(segmenter, pairs, Path(folder))
+    result = print_falls(scores, flags)
     if options.json:
         write_json(result, options.json)
 

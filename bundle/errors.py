@@ -159,6 +159,10 @@ class EngineWarning(BundleWarning):
     """A model that runs otherwise than it was meant to: in another engine, or converted anew each time."""
 
 
+class FlagWarning(BundleWarning):
+    """A result that somebody should look at twice; one line that names the scan and says why."""
+
+
 def root_cause(error: BaseException) -> BaseException:
     """Return what a user can act on: the first ``BundleError`` or ``OSError`` among the causes of an error.
 

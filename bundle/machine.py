@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -44,6 +46,12 @@ def available_cores() -> int:
     except (OSError, ValueError):  # no cgroup v2, or "max": no quota
         pass
     return max(1, min(cores, torch.get_num_threads()))
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def keep_freed_memory() -> bool:

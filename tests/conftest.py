@@ -73,7 +73,8 @@ def small_scan(sample, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def coarse_config(tmp_path_factory) -> Path:
     """The inference config at 3 mm in float32, which every processor computes alike, for programs that take a file."""
-    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": COARSE, "precision": "float32"}
+    changes = {"pixdim": COARSE, "precision": "float32", "flags": None}  # labels at 3 mm would be flagged, and rightly
+    config = json.loads((ROOT / "configs/inference.json").read_text()) | changes
     path = tmp_path_factory.mktemp("config") / "coarse.json"
     path.write_text(json.dumps(config))
     return path

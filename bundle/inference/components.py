@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from bundle.errors import OptionError
 from bundle.labels import DEFAULT_TABLE, read_labels, renamed_keywords
+from bundle.results.record import dropped_key
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """Voxels that share a corner belong together: thin structures would fall apart otherwise."""
@@ -38,7 +40,7 @@ def _stray_voxels(winner: NDArray[np.uint8], channel: int, box: tuple[slice, ...
     return np.asarray(stray + [[part.start] for part in box])
 
 
-def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
+def keep_largest_components(logits: Tensor, channels: Sequence[int], dropped: Counter[int] | None = None) -> Tensor:
     """Forbid a class wherever it wins apart from its largest component; the next likely class wins there instead.
 
     Largest components are what SynthSeg keeps, too (arXiv 2107.09559). Nothing becomes a hole: a stray piece of
@@ -47,6 +49,7 @@ def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
     Args:
         logits: shape (classes, X, Y, Z); changed in place.
         channels: the classes that are of one piece, without the background.
+        dropped: gains the voxels that each class lost.
 
     Returns:
         ``logits``, minus infinity where a class was forbidden.
@@ -61,6 +64,8 @@ def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
             stray = _stray_voxels(winner, channel, boxes[channel - 1])
             if not stray.size:
                 continue
+            if dropped is not None:
+                dropped[channel] += stray.shape[1]
             x, y, z = torch.from_numpy(stray).to(logits.device)
             with torch.inference_mode():
                 logits[channel, x, y, z] = -torch.inf
@@ -72,6 +77,8 @@ def keep_largest_components(logits: Tensor, channels: Sequence[int]) -> Tensor:
 
 class KeepLargestComponentsd(MapTransform):
     """Leave each structure its largest component, see :func:`keep_largest_components`.
+
+    Beside each key comes ``<key>_dropped``: the voxels that were taken from each structure, by code.
 
     Args:
         keys: logits, shape (classes, X, Y, Z).
@@ -85,7 +92,8 @@ class KeepLargestComponentsd(MapTransform):
     @renamed_keywords(labels="label_table")
     def __init__(self, keys: KeysCollection, codes: Sequence[int], label_table: str | Path = DEFAULT_TABLE) -> None:
         super().__init__(keys)
-        channel_of = {label.code: label.channel for label in read_labels(label_table) if label.channel}
+        self.table = read_labels(label_table)
+        channel_of = {label.code: label.channel for label in self.table if label.channel}
         unknown = sorted(set(codes) - set(channel_of))
         if unknown:
             found = f"has no structure with the code {unknown[0]}"
@@ -95,7 +103,9 @@ class KeepLargestComponentsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the same logits, changed in place."""
         result = dict(data)
-        if self.channels:
-            for key in self.key_iterator(result):
-                keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels)
+        for key in list(self.key_iterator(result)):
+            dropped: Counter[int] = Counter()
+            if self.channels:
+                keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels, dropped)
+            result[dropped_key(key)] = {self.table[channel].code: voxels for channel, voxels in sorted(dropped.items())}
         return result

@@ -18,9 +18,11 @@ from torch import nn
 
 from bundle.engines import EngineNetwork
 from bundle.errors import MissingError, OptionError
+from bundle.inference.settings import config_content
 from bundle.labels import DEFAULT_TABLE
-from bundle.results import OutputPaths, SaveOutputsd
+from bundle.results import Maker, OutputPaths, SaveOutputsd
 from bundle.results.plan import check_outputs_of
+from bundle.results.record import STAGES_KEY, Stages
 
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
@@ -65,11 +67,26 @@ class Segmenter:
         self._saving = [transform for transform in transforms if isinstance(transform, SaveOutputsd)] or [
             SaveOutputsd("pred", self.output_dir, label_table=self.label_table, overwrite=self.overwrite)
         ]
+        maker = self._maker(names, overrides)
+        for save in self._saving:
+            save.maker = maker
 
     @property
     def label_table(self) -> Path:
         """Path of the label table; the brain's where the config names none."""
         return Path(self._optional("label_table", DEFAULT_TABLE))
+
+    def _maker(self, files: Sequence[str], overrides: Mapping[str, Any]) -> Maker:
+        """Return what records say of this segmenter."""
+        tables = [path for name in ("label_table", "flags") if (path := self._optional(name, None))]
+        return Maker(
+            weights=self._optional("checkpoint", None),
+            network=self.network,
+            device=self.device,
+            mirror_averaging=self._optional("mirror_averaging", None),
+            seed=self._optional("seed", None),
+            config=config_content(files, self.parser.get(), overrides, tables),
+        )
 
     @property
     def engine(self) -> str:
@@ -90,7 +107,7 @@ class Segmenter:
         Returns:
             Codes, shape (X, Y, Z) of the scan's file.
         """
-        return self._restore(data, logits.clone())
+        return _codes(self._restore(data, logits.clone()))
 
     def segment(self, path: str | Path) -> OutputPaths:
         """Segment one scan, write its outputs and return their paths.
@@ -101,22 +118,33 @@ class Segmenter:
             WriteError: when the outputs could not be written.
         """
         paths = check_outputs_of(path, self.output_dir, self.overwrite)
+        stages = Stages()
         # MONAI's loader takes a leading ~ for a user's home.
         data = self.preprocessing({"image": os.path.abspath(path) if str(path).startswith("~") else str(path)})
-        label_map = self._restore(data, self.logits(data))
+        stages.end("read")
+        logits = self.logits(data)
+        stages.end("network")
+        result = self._restore(data, logits)
+        del logits  # hundreds of megabytes
+        stages.end("restore")
         for save in self._saving:
-            save({**data, "pred": label_map})
+            save({**result, "pred": _codes(result), STAGES_KEY: stages})
         return paths
 
-    def _restore(self, data: Mapping[str, Any], logits: torch.Tensor) -> NDArray[Any]:
-        result = {**data, "pred": logits}
+    def _restore(self, data: Mapping[str, Any], logits: torch.Tensor) -> dict[Any, Any]:
+        """Return what the transforms before the writing make of a scan's data and its logits."""
+        result: dict[Any, Any] = {**data, "pred": logits}
         for transform in self._restoring:
             result = transform(result)
-        codes = np.asarray(result["pred"].cpu() if isinstance(result["pred"], torch.Tensor) else result["pred"])
-        return codes[0] if codes.ndim == 4 else codes  # MONAI's transforms keep the channel
+        return result
 
     def _optional(self, name: str, default: Any) -> Any:
         return self.parser.get_parsed_content(name) if name in self.parser else default
+
+
+def _codes(result: Mapping[Any, Any]) -> NDArray[Any]:
+    codes = np.asarray(result["pred"].cpu() if isinstance(result["pred"], torch.Tensor) else result["pred"])
+    return codes[0] if codes.ndim == 4 else codes  # MONAI's transforms keep the channel
 
 
 def _literal(value: Any) -> Any:

@@ -1,24 +1,36 @@
-"""What the segmentation of a scan leaves behind: label map, volume table and picture, all of them or none."""
+"""What the segmentation of a scan leaves behind: label map, volume table, picture and record, all of them or none."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.config.type_definitions import KeysCollection
+from monai.transforms.compose import Compose
 from monai.transforms.io.dictionary import SaveImaged
 from monai.transforms.transform import MapTransform
 
-from bundle.errors import GeometryWarning
-from bundle.io import output_path, read_volume, write_label_map
+from bundle.errors import BundleWarning, FlagWarning
+from bundle.io import Volume, output_path, read_volume, write_label_map
 from bundle.io.names import printable
 from bundle.io.whole import whole_set
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
+from bundle.results.evidence import Evidence
+from bundle.results.flags import (
+    DEFAULT_LIMITS,
+    Limit,
+    find_flags,
+    flag_lines,
+    flags_by_structure,
+    looked_for,
+    read_limits,
+)
 from bundle.results.picture import draw_qc
+from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, dropped_key, scan_record, write_record
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
 
 
@@ -29,19 +41,29 @@ class OutputPaths:
     label_map: Path
     volumes: Path
     picture: Path
+    record: Path
 
     @classmethod
     def of(cls, source: str | Path, output_dir: str | Path) -> OutputPaths:
-        """Return ``output_dir/NAME/NAME_seg.nii.gz``, ``NAME_volumes.tsv`` and ``NAME_qc.png``."""
+        """Return ``output_dir/NAME/NAME_seg.nii.gz``, ``_volumes.tsv``, ``_qc.png`` and ``_record.json``."""
         label_map = output_path(source, output_dir)
         stem = label_map.parent.name
-        return cls(label_map, label_map.with_name(f"{stem}_volumes.tsv"), label_map.with_name(f"{stem}_qc.png"))
+        others = (label_map.with_name(f"{stem}_{ending}") for ending in ("volumes.tsv", "qc.png", "record.json"))
+        return cls(label_map, *others)
 
 
 def save_outputs(
-    label_map: LabelArray, source: str | Path, output_dir: str | Path, table: Sequence[Label], overwrite: bool = False
+    label_map: LabelArray,
+    source: str | Path,
+    output_dir: str | Path,
+    table: Sequence[Label],
+    overwrite: bool = False,
+    notes: Notes | None = None,
+    limits: Mapping[str, Limit] | None = None,
 ) -> OutputPaths:
-    """Write label map, volume table and picture of a scan; they appear together once all are complete.
+    """Write label map, volume table, picture and record of a scan; they appear together once all are complete.
+
+    Warns with a ``FlagWarning`` of one line when there is a reason to look twice.
 
     Args:
         label_map: codes, shape of the scan.
@@ -49,24 +71,57 @@ def save_outputs(
         output_dir: folder of the outputs.
         table: the structures.
         overwrite: replace existing files.
+        notes: what the record is to say beside what the scan and the label map do.
+        limits: thresholds of the flags; none are looked for by default.
 
     Raises:
         ExistsError: when an output exists and ``overwrite`` is false.
     """
     paths = OutputPaths.of(source, output_dir)
+    notes, limits = notes or Notes(), limits or {}
     with whole_set(astuple(paths), overwrite) as unfinished:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", GeometryWarning)  # given when the scan was read for segmentation
-            volume = read_volume(source, assume_affine=True)
+        volume, warned = _read_again(source)
         written = OutputPaths(*unfinished)
         write_label_map(label_map, source, written.label_map)
-        write_volumes(structure_volumes(label_map, volume.affine, table), written.volumes)
-        draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=printable(Path(source).name))
+        rows = structure_volumes(label_map, volume.affine, table)
+        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, notes.dropped_mm3())
+        flags = find_flags(evidence, limits)
+        lines = flag_lines(flags)
+        write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
+        draw_qc(
+            volume.data,
+            label_map,
+            volume.affine,
+            table,
+            written.picture,
+            title=printable(Path(source).name),
+            remarks=lines,
+        )
+        others, searched = astuple(written)[:-1], looked_for(table, limits)
+        record = scan_record(volume, warned, others, evidence.totals, flags, searched, notes, table)
+        write_record(record, written.record)
+    if lines:
+        message = f"{source}: look twice: {'; '.join(lines)}; see {paths.record.name}"
+        warnings.warn(message, FlagWarning, stacklevel=2)
     return paths
+
+
+def _read_again(source: str | Path) -> tuple[Volume, list[str]]:
+    """Return a scan and what its reading warned of, without the folder that the scan lies in.
+
+    The warnings were given when it was read for segmentation.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        volume = read_volume(source, assume_affine=True)
+    messages = [str(entry.message) for entry in caught if issubclass(entry.category, BundleWarning)]
+    return volume, [" ".join(message.replace(str(source), volume.path.name).split()) for message in messages]
 
 
 class SaveOutputsd(MapTransform):
     """Write the outputs of a restored label map, see ``save_outputs``.
+
+    ``maker`` is what the records say of the network; it stays unknown unless ``name_maker`` or somebody else sets it.
 
     Args:
         keys: label maps of codes, shape of the file that was read.
@@ -74,6 +129,7 @@ class SaveOutputsd(MapTransform):
         output_dir: folder of the outputs.
         label_table: path of the label table.
         overwrite: replace existing files.
+        flags: path of the thresholds of flags, see ``bundle.results.flags``; ``None`` looks for none.
     """
 
     @renamed_keywords(labels="label_table")
@@ -84,20 +140,37 @@ class SaveOutputsd(MapTransform):
         image_key: str = "image",
         label_table: str | Path = DEFAULT_TABLE,
         overwrite: bool = False,
+        flags: str | Path | None = DEFAULT_LIMITS,
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
         self.image_key = image_key
         self.table = read_labels(label_table)
         self.overwrite = overwrite
+        self.maker = Maker()
+        self.limits = {} if flags is None else read_limits(flags)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write and pass the data on."""
         result = dict(data)
-        source = result[self.image_key].meta["filename_or_obj"]
+        image = result[self.image_key]
+        source = image.meta["filename_or_obj"]
+        notes = Notes(self.maker, network_affine=image.affine, stages=result.get(STAGES_KEY) or Stages())
         for key in self.key_iterator(result):
-            save_outputs(np.asarray(result[key]), source, self.output_dir, self.table, self.overwrite)
+            notes = replace(notes, dropped=result.get(dropped_key(key)))
+            label_map = np.asarray(result[key])
+            save_outputs(label_map, source, self.output_dir, self.table, self.overwrite, notes, self.limits)
         return result
+
+
+def name_maker(postprocessing: Compose, maker: Maker) -> None:
+    """Tell what writes results what makes them, for the records.
+
+    A config does so when it runs, lest whoever takes only its postprocessing would have to load its network.
+    """
+    for transform in postprocessing.transforms:
+        if isinstance(transform, SaveOutputsd):
+            transform.maker = maker
 
 
 # Programs that write results themselves, such as MONAI Label, leave out every transform that is a SaveImaged.

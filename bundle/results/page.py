@@ -30,6 +30,7 @@ class Text:
     align: str = "center"
     angle: float = 0.0
     font: str = FONT
+    colour: tuple[float, float, float] = TEXT_COLOUR
 
 
 class Page:
@@ -65,7 +66,7 @@ class Page:
                 text.content,
                 family=text.font,
                 fontsize=text.size * 72 / DPI,
-                color=TEXT_COLOUR,
+                color=text.colour,
                 horizontalalignment=text.align,
                 verticalalignment="center_baseline",
                 rotation=text.angle,

@@ -14,7 +14,7 @@ from bundle.io.geometry import voxel_volume
 from bundle.io.orientation import ras_affine, to_ras
 from bundle.io.whole import whole_file
 from bundle.labels import Label
-from bundle.results.legend import SWATCH, Colour, legend_entries, swatch
+from bundle.results.legend import SWATCH, legend_entries, swatch
 from bundle.results.page import FONT_SIZE, Page, Pixels, text_width
 from bundle.results.volumes import LabelArray, count_voxels
 
@@ -37,10 +37,17 @@ LETTER_INSET = 9
 
 MARGIN_MM = 15.0  # scan shown around the labelled region, so that tissue which was missed is seen
 FILL_ALPHA = 0.25
+RIGHT_FILL_ALPHA = 0.55  # so that a swap of sides is seen at a glance
 WINDOW_PERCENTILES = (1.0, 99.0)
 SLICE_SPAN = (0.1, 0.9)  # of the labelled region: its very ends show little
 
-FOOTNOTE = "Left is on the left (neurological convention). Positions in world coordinates."
+REMARK_HEIGHT = 22
+REMARK_COLOUR = (1.0, 0.62, 0.1)  # orange, which stands out from the grey text
+
+FOOTNOTE = (
+    "Left is on the left (neurological convention). Structures of the right side have the stronger fill. "
+    "Positions in world coordinates."
+)
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,13 @@ def draw_qc(
     path: str | Path,
     title: str,
     overwrite: bool = False,
+    remarks: Sequence[str] = (),
 ) -> None:
     """Draw sagittal, coronal and axial slices of a scan with each structure outlined in its colour, as a PNG.
 
     Slices follow the voxel grid, turned to the closest of R, A, S, and are spread over the labelled region, or over the
-    whole volume when no structure was found. Left is on the left (neurological convention). The same input gives the
-    same bytes.
+    whole volume when no structure was found. Left is on the left (neurological convention); right structures have the
+    stronger fill. The same input gives the same bytes.
 
     Args:
         image: the scan, shape (X, Y, Z); shown between the percentiles 1 and 99 of its non-zero voxels.
@@ -117,6 +125,7 @@ def draw_qc(
         path: the PNG to write.
         title: a line above the panels, such as the scan's name.
         overwrite: replace an existing file.
+        remarks: lines below the title that stand out, such as flags.
 
     Raises:
         ValueError: when the shapes differ, the label map is not 3D or not of integers, or holds codes that the table
@@ -130,7 +139,7 @@ def draw_qc(
     with whole_file(path, overwrite) as unfinished:
         present = [label for label in table[1:] if voxels[label.code]]
         scene = _scene(image, label_map, np.asarray(affine, dtype=np.float64), table[0].code)
-        _draw_page(scene, present, title).save(unfinished)
+        _draw_page(scene, present, title, remarks).save(unfinished)
 
 
 def _scene(image: Array, label_map: LabelArray, affine: Floats, background: int) -> Scene:
@@ -164,25 +173,30 @@ def _window(image: Array) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low) - 1.0, float(low))
 
 
-def _draw_page(scene: Scene, present: list[Label], title: str) -> Page:
+def _draw_page(scene: Scene, present: list[Label], title: str, remarks: Sequence[str]) -> Page:
     sizes = [_panel_size(scene, plane) for plane in PLANES]
-    height = HEADER_HEIGHT + sum(rows + CAPTION_HEIGHT + GAP for _, rows in sizes) + FOOTER_HEIGHT
+    header_height = HEADER_HEIGHT + REMARK_HEIGHT * len(remarks)
+    height = header_height + sum(rows + CAPTION_HEIGHT + GAP for _, rows in sizes) + FOOTER_HEIGHT
     entries = legend_entries(present)
-    entries_per_column = (height - HEADER_HEIGHT - FOOTER_HEIGHT) // LEGEND_ROW_HEIGHT
+    entries_per_column = (height - header_height - FOOTER_HEIGHT) // LEGEND_ROW_HEIGHT
     name_width = max((text_width(name, FONT_SIZE) for name, _ in entries), default=0.0)
     entry_width = SWATCH + 4 * GAP + round(name_width)
     legend_left = ROW_NAME_WIDTH + COLUMNS * (CELL_WIDTH + GAP) + 2 * GAP
     page = Page(legend_left + -(-len(entries) // entries_per_column) * entry_width, height)
     page.write(ROW_NAME_WIDTH, HEADER_HEIGHT / 2, _heading(title, bool(present)), size=TITLE_SIZE, align="left")
     page.write(ROW_NAME_WIDTH, height - FOOTER_HEIGHT / 2, FOOTNOTE, align="left")
-    top = HEADER_HEIGHT
+    for index, remark in enumerate(remarks):
+        middle = HEADER_HEIGHT + REMARK_HEIGHT * (index - 0.2)
+        line = _fitted(remark, FONT_SIZE, page.canvas.shape[1] - ROW_NAME_WIDTH - GAP)
+        page.write(ROW_NAME_WIDTH, middle, line, align="left", colour=REMARK_COLOUR)
+    top = header_height
     for plane, size in zip(PLANES, sizes, strict=True):
-        _draw_row(page, scene, plane, size, top, {label.code: label.colour for label in present})
+        _draw_row(page, scene, plane, size, top, {label.code: label for label in present})
         top += size[1] + CAPTION_HEIGHT + GAP
     for index, (name, colours) in enumerate(entries):
         column, row = divmod(index, entries_per_column)
         left = legend_left + column * entry_width
-        middle = HEADER_HEIGHT + row * LEGEND_ROW_HEIGHT + LEGEND_ROW_HEIGHT // 2
+        middle = header_height + row * LEGEND_ROW_HEIGHT + LEGEND_ROW_HEIGHT // 2
         page.paint(left, middle - SWATCH // 2, swatch(colours))
         page.write(left + SWATCH + 2 * GAP, middle, name, align="left")
     return page
@@ -191,11 +205,16 @@ def _draw_page(scene: Scene, present: list[Label], title: str) -> Page:
 def _heading(title: str, found: bool) -> str:
     """Return the title in one line that fits above the panels, with a remark when no structure was found."""
     remark = "" if found else " (no structure found)"
-    line = " ".join(title.split())
-    shown, room = line, COLUMNS * CELL_WIDTH
-    while (width := text_width(shown + remark, TITLE_SIZE)) > room:
+    return _fitted(title, TITLE_SIZE, COLUMNS * CELL_WIDTH - text_width(remark, TITLE_SIZE)) + remark
+
+
+def _fitted(text: str, size: float, room: float) -> str:
+    """Return a text in one line, cut off where it would be wider than ``room`` pixels."""
+    line = " ".join(text.split())
+    shown = line
+    while (width := text_width(shown, size)) > room:
         shown = line[: int(len(shown) * room / width) - 1] + "…"
-    return shown + remark
+    return shown
 
 
 def _panel_size(scene: Scene, plane: Plane) -> tuple[int, int]:
@@ -206,7 +225,7 @@ def _panel_size(scene: Scene, plane: Plane) -> tuple[int, int]:
 
 
 def _draw_row(
-    page: Page, scene: Scene, plane: Plane, size: tuple[int, int], top: int, colours: dict[int, Colour]
+    page: Page, scene: Scene, plane: Plane, size: tuple[int, int], top: int, present: dict[int, Label]
 ) -> None:
     """Draw the slices of one plane from left to right, with their letters and positions."""
     width, height = size
@@ -214,7 +233,7 @@ def _draw_row(
     page.write(ROW_NAME_WIDTH / 2, middle, plane.name, angle=90)
     for column, index in enumerate(scene.slices(plane.normal)):
         left = ROW_NAME_WIDTH + column * (CELL_WIDTH + GAP) + (CELL_WIDTH - width) // 2
-        page.paint(left, top, _panel(scene, plane, index, size, colours))
+        page.paint(left, top, _panel(scene, plane, index, size, present))
         for letter, x in zip(AXIS_ENDS[plane.right], (left + LETTER_INSET, left + width - LETTER_INSET), strict=True):
             page.write(x, middle, letter, font=LETTER_FONT)
         for letter, y in zip(AXIS_ENDS[plane.up], (top + height - LETTER_INSET, top + LETTER_INSET), strict=True):
@@ -224,8 +243,8 @@ def _draw_row(
         page.write(left + width / 2, top + height + CAPTION_HEIGHT / 2, caption)
 
 
-def _panel(scene: Scene, plane: Plane, index: int, size: tuple[int, int], colours: dict[int, Colour]) -> Pixels:
-    """Return one slice as RGB, shape (height, width, 3), 8 bit: grey scan, faint fill, opaque outline."""
+def _panel(scene: Scene, plane: Plane, index: int, size: tuple[int, int], present: dict[int, Label]) -> Pixels:
+    """Return one slice as RGB, shape (height, width, 3), 8 bit: grey scan, fill of its side, opaque outline."""
     width, height = size
     across = scene.pixel_positions(plane.right, width)
     down = scene.pixel_positions(plane.up, height)[::-1]
@@ -239,10 +258,11 @@ def _panel(scene: Scene, plane: Plane, index: int, size: tuple[int, int], colour
     codes = _nearest(_nearest(codes_slice, down, scene.background).T, across, scene.background).T
     outline = _outline(codes)
     for code in np.unique(codes).tolist():
-        if code in colours:
-            inside = codes == code
-            panel[inside] += FILL_ALPHA * (np.array(colours[code]) - panel[inside])
-            panel[inside & outline] = colours[code]
+        if code in present:
+            label, inside = present[code], codes == code
+            alpha = RIGHT_FILL_ALPHA if label.side == "right" else FILL_ALPHA
+            panel[inside] += alpha * (np.array(label.colour) - panel[inside])
+            panel[inside & outline] = label.colour
     return np.round(panel).astype(np.uint8)
 
 

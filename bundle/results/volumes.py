@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from bundle.io.geometry import voxel_volume
 from bundle.io.whole import whole_file
-from bundle.labels import Label
+from bundle.labels import Label, side_partners
+from bundle.results.totals import total_volumes
 
 LabelArray = NDArray[Any]
 """A label map: whole numbers of any type, shape (X, Y, Z)."""
 
-COLUMNS = ("code", "name", "voxels", "volume_mm3", "touches_border")
+COLUMNS = ("code", "name", "voxels", "volume_mm3", "touches_border", "fraction", "asymmetry", "flags")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,10 @@ class StructureVolume:
     """One row of the volume table.
 
     ``touches_border`` is true when the structure reaches the outermost slice of the field of view on any side: part of
-    it may lie outside, and ``volume_mm3`` is then a lower bound (TotalSegmentator issue 204).
+    it may lie outside, and ``volume_mm3`` is then a lower bound (TotalSegmentator issue 204). ``fraction`` is the share
+    of the intracranial volume (``bundle.results.totals``), ``None`` where the table has none. ``asymmetry`` is the
+    difference of left and right over their mean, -2 (right alone) to 2 (left alone), the same in both rows of a pair;
+    ``None`` on the midline, and where neither was found.
     """
 
     code: int
@@ -35,6 +39,8 @@ class StructureVolume:
     voxels: int
     volume_mm3: float
     touches_border: bool
+    fraction: float | None = None
+    asymmetry: float | None = None
 
 
 def structure_volumes(label_map: LabelArray, affine: NDArray[Any], table: Sequence[Label]) -> list[StructureVolume]:
@@ -54,17 +60,35 @@ def structure_volumes(label_map: LabelArray, affine: NDArray[Any], table: Sequen
     """
     voxel_mm3 = voxel_volume(affine)
     voxels = count_voxels(label_map, table)
-    on_border = _border_codes(label_map)
+    on_border = border_areas(label_map, affine)
+    volumes = {label.code: voxels[label.code] * voxel_mm3 for label in table[1:]}
+    intracranial = total_volumes(volumes, table)["intracranial"]
+    asymmetry = _asymmetries(volumes, table)
     return [
         StructureVolume(
             code=label.code,
             name=label.name,
             voxels=voxels[label.code],
-            volume_mm3=voxels[label.code] * voxel_mm3,
+            volume_mm3=volumes[label.code],
             touches_border=label.code in on_border,
+            fraction=volumes[label.code] / intracranial if intracranial else None,
+            asymmetry=asymmetry[label.code],
         )
         for label in table[1:]
     ]
+
+
+def _asymmetries(volumes: Mapping[int, float], table: Sequence[Label]) -> dict[int, float | None]:
+    """Return the difference of left and right over their mean for the code of each structure."""
+    found: dict[int, float | None] = {}
+    for label, partner in zip(table, side_partners(table), strict=True):
+        if partner == label.channel:
+            found[label.code] = None
+            continue
+        pair = (label, table[partner]) if label.side == "left" else (table[partner], label)
+        left, right = (volumes[side.code] for side in pair)
+        found[label.code] = 2 * (left - right) / (left + right) if left + right else None
+    return found
 
 
 def count_voxels(label_map: LabelArray, table: Sequence[Label]) -> Counter[int]:
@@ -88,8 +112,19 @@ def count_voxels(label_map: LabelArray, table: Sequence[Label]) -> Counter[int]:
     return voxels
 
 
-def write_volumes(rows: Sequence[StructureVolume], path: str | Path, overwrite: bool = False) -> None:
+def write_volumes(
+    rows: Sequence[StructureVolume],
+    path: str | Path,
+    overwrite: bool = False,
+    flags: Mapping[int, Sequence[str]] | None = None,
+) -> None:
     """Write the volume table as tab-separated text, one structure a line, volumes in mm³ with three decimals.
+
+    Args:
+        rows: the structures.
+        path: the file.
+        overwrite: replace an existing file.
+        flags: codes of the flags of each structure, by its code.
 
     Raises:
         ExistsError: when the file exists and ``overwrite`` is false.
@@ -99,10 +134,22 @@ def write_volumes(rows: Sequence[StructureVolume], path: str | Path, overwrite: 
         writer.writerow(COLUMNS)
         for row in rows:
             border = "true" if row.touches_border else "false"
-            writer.writerow((row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border))
+            fraction = "" if row.fraction is None else f"{row.fraction:.6f}"
+            asymmetry = "" if row.asymmetry is None else f"{row.asymmetry:.4f}"
+            codes = ";".join((flags or {}).get(row.code, ()))
+            writer.writerow(
+                (row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border, fraction, asymmetry, codes)
+            )
 
 
-def _border_codes(label_map: LabelArray) -> set[int]:
-    """Return the codes found on the six outermost slices of a label map, shape (X, Y, Z)."""
-    faces = [np.take(label_map, end, axis=axis) for axis in range(3) for end in (0, -1)]
-    return {code for face in faces for code in np.unique(face).tolist()}
+def border_areas(label_map: LabelArray, affine: NDArray[Any]) -> dict[int, float]:
+    """Return the mm² that each code found there covers on the six outermost faces of a label map, shape (X, Y, Z)."""
+    edges = np.asarray(affine, dtype=np.float64)[:3, :3].T
+    areas: Counter[int] = Counter()
+    for axis in range(3):
+        voxel_mm2 = float(np.linalg.norm(np.cross(edges[(axis + 1) % 3], edges[(axis + 2) % 3])))
+        for end in (0, -1):
+            codes, counts = np.unique(np.take(label_map, end, axis=axis), return_counts=True)
+            for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+                areas[code] += count * voxel_mm2
+    return dict(areas)

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from jsonschema import validate
 from monai.bundle import create_workflow, run, verify_metadata, verify_net_in_out
 from monai.bundle.properties import InferProperties
 from monai.utils.enums import BundlePropertyConfig
@@ -18,6 +19,7 @@ from scipy.ndimage import label
 from bundle.errors import OptionError, one_line
 from bundle.inference.segmenter import Segmenter
 from bundle.labels import mirrored_channels, read_labels
+from bundle.provenance import sha256
 from tests.conftest import COARSE, ROOT, SHARED_DATA
 from tests.geometries import make_geometries
 
@@ -84,8 +86,17 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
     for scan, stem in ((small_scan, "small"), (second, "b")):
         folder = tmp_path / "out" / stem
         assert sorted(path.name for path in folder.iterdir()) == [
-            f"{stem}_qc.png", f"{stem}_seg.nii.gz", f"{stem}_volumes.tsv",
+            f"{stem}_qc.png", f"{stem}_record.json", f"{stem}_seg.nii.gz", f"{stem}_volumes.tsv",
         ]  # fmt: skip
+        record = json.loads((folder / f"{stem}_record.json").read_text())
+        validate(record, json.loads((ROOT / "configs/record.schema.json").read_text()))
+        # MONAI hands on neither its config nor its clock; the rest is known.
+        assert record["config"] is None
+        assert [record["run"]["stages"][stage]["seconds"] for stage in ("read", "network", "restore")] == [None] * 3
+        assert record["weights"] == {"model.pt": sha256(ROOT / "models/model.pt")}
+        assert record["computation"]["precision"] == "float32"
+        assert record["steps"]["mirror_averaging"] is False
+        assert record["steps"]["largest_component"]["voxels_moved"] > 0
         assert_belongs_to(folder / f"{stem}_seg.nii.gz", scan)
     with pytest.raises(RuntimeError) as caught:
         run(config_file="configs/inference.json", datalist=[str(small_scan)], output_dir=str(tmp_path / "out"))
@@ -134,10 +145,15 @@ def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
         assert found[2][0] < -10 < 10 < found[41][0], f"left and right are mixed in {name}"
 
 
-def test_same_scan_gives_the_same_bytes(small_scan, tmp_path):
+def test_same_scan_gives_the_same_bytes_times_and_memory_aside(small_scan, tmp_path):
     outputs = [Segmenter(output_dir=str(tmp_path / name), pixdim=COARSE).segment(small_scan) for name in "ab"]
-    for first, second in zip(*(vars(paths).values() for paths in outputs), strict=True):
-        assert first.read_bytes() == second.read_bytes()
+    contents = [{name: path.read_bytes() for name, path in vars(paths).items()} for paths in outputs]
+    for content in contents:
+        record = json.loads(content["record"])
+        run = record.pop("run")
+        assert all(stage["seconds"] > 0 and stage["peak_memory_bytes"] > 1e8 for stage in run["stages"].values())
+        content["record"] = json.dumps(record, indent=2)
+    assert contents[0] == contents[1]
 
 
 @pytest.fixture(scope="module")

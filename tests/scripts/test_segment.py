@@ -83,7 +83,7 @@ def test_one_bad_scan_does_not_stop_the_others(batch):
     assert done.returncode == 1
     assert f"1 of {len(BAD) + 1} scans segmented" in done.stdout
     assert [path.name for path in (folder / "out").iterdir()] == ["small"]
-    assert len(list((folder / "out" / "small").iterdir())) == 3
+    assert len(list((folder / "out" / "small").iterdir())) == 4
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -103,7 +103,7 @@ def test_volumes_table_agrees_with_the_label_map(batch):
     assert header.split("\t")[:4] == ["code", "name", "voxels", "volume_mm3"]
     assert len(rows) == 32
     for row in rows:
-        code, _, voxels, volume, _ = row.split("\t")
+        code, _, voxels, volume, *_ = row.split("\t")
         assert int(voxels) == (labels == int(code)).sum()
         assert float(volume) == pytest.approx(27 * int(voxels), rel=1e-5)
 
@@ -188,7 +188,7 @@ def test_deploy_config_segments_with_an_exported_archive(run_main, archive, smal
     )
     assert (found == wanted).mean() > 0.995  # it leaves strays in, which the inference config removes
     assert sorted(path.name for path in (tmp_path / "out" / "small").iterdir()) == [
-        "small_qc.png", "small_seg.nii.gz", "small_volumes.tsv",
+        "small_qc.png", "small_record.json", "small_seg.nii.gz", "small_volumes.tsv",
     ]  # fmt: skip
 
 
@@ -223,6 +223,16 @@ for line in sys.stdin:
 KILLS = 40
 
 
+def results(folder):
+    """Return the files of a result by their names, and what is in them but for times and memory."""
+    found = {path.name: path.read_bytes() for path in folder.glob("small_*")}
+    if "small_record.json" in found:
+        record = json.loads(found["small_record.json"])
+        del record["run"]
+        found["small_record.json"] = json.dumps(record).encode()
+    return found
+
+
 @pytest.mark.slow
 def test_segmentation_that_is_killed_leaves_whole_files_or_none(small_scan, coarse_config, tmp_path):
     whole = tmp_path / "whole"
@@ -240,8 +250,8 @@ def test_segmentation_that_is_killed_leaves_whole_files_or_none(small_scan, coar
             assert process.stdout.readline() == "ended\n"
         seconds = time.perf_counter() - started
         process.stdin.close()
-    wanted = {path.name: path.read_bytes() for path in (whole / "small").iterdir()}
-    assert len(wanted) == 3
+    wanted = results(whole / "small")
+    assert len(wanted) == 4
     out, draw, complete = tmp_path / "out", random.Random(), 0
     with subprocess.Popen(
         [*command, out], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -251,14 +261,15 @@ def test_segmentation_that_is_killed_leaves_whole_files_or_none(small_scan, coar
             # Half of them while files are written, which is the last part.
             print(draw.uniform((kill % 2) * 0.6, 1.1) * seconds, file=process.stdin, flush=True)
             assert process.stdout.readline() == "ended\n"
-            final = {path.name: path.read_bytes() for path in out.glob("small/small_*")}
+            final = results(out / "small")
             assert final.items() <= wanted.items()  # whatever has a final name is whole
-            if "small_qc.png" in final:
+            if "small_record.json" in final:
                 complete += 1
                 assert final == wanted
                 shutil.rmtree(out)
         print(file=process.stdin, flush=True)  # the next run completes
         assert process.stdout.readline() == "ended\n"
         process.stdin.close()
-    assert {path.name: path.read_bytes() for path in (out / "small").iterdir()} == wanted
+    assert results(out / "small") == wanted
+    assert len(list((out / "small").iterdir())) == 4
     assert complete < KILLS

@@ -142,6 +142,33 @@ def test_outline_is_opaque_and_fill_is_faint(tmp_path):
     assert (square[1:-1, 1:-1] == faint).all()
 
 
+def test_right_structures_have_the_stronger_fill(tmp_path):
+    image, labels, affine = blocks()
+    page = drawn(tmp_path, np.full_like(image, 100.0), labels, affine, TABLE)
+    for column, colour, alpha in ((0, LEFT_COLOUR, layout.FILL_ALPHA), (-1, RIGHT_COLOUR, layout.RIGHT_FILL_ALPHA)):
+        for row in (SAGITTAL, CORONAL, AXIAL):
+            shown = panel(page, row, column % layout.COLUMNS)
+            top, bottom, left, right = outline_box(shown, colour)
+            filled = np.round(255 + alpha * (np.array(colour) - 255))
+            assert (shown[top + 1 : bottom, left + 1 : right] == filled).all()
+    assert layout.RIGHT_FILL_ALPHA >= 2 * layout.FILL_ALPHA
+    assert "right side" in layout.FOOTNOTE
+
+
+def test_remarks_stand_out_below_the_title_and_move_the_panels_down(tmp_path):
+    plain = drawn(tmp_path, *blocks(), TABLE, name="plain.png")
+    remarks = ["upside_down: " + "W" * 500, "missing: structure not found (Middle)"]
+    page = drawn(tmp_path, *blocks(), TABLE, remarks=remarks)
+    room = len(remarks) * layout.REMARK_HEIGHT
+    assert page.shape[0] == plain.shape[0] + room
+    assert (panel(page[room:], AXIAL, 0) == panel(plain, AXIAL, 0)).all()
+    orange = np.round(255 * np.array(layout.REMARK_COLOUR))
+    lines = (page[: layout.HEADER_HEIGHT + room] == orange).all(axis=-1)
+    assert lines.any(axis=1).sum() >= 2 * 8  # two lines of letters
+    assert not lines[:, -layout.GAP // 2 :].any(), "a remark is cut off by the border"
+    assert not (plain == orange).all(axis=-1).any()
+
+
 def test_scan_is_shown_between_its_percentiles_and_right_way_up(tmp_path):
     _, labels, affine = blocks((1.0, 1.0, 1.0))
     ramp = np.broadcast_to(np.linspace(10, 110, 100), labels.shape).copy()  # brighter towards the top of the head

@@ -55,6 +55,23 @@ def test_volumes_match_brute_force(affine):
     assert all(type(row.voxels) is int and type(row.touches_border) is bool for row in rows)
 
 
+def test_fraction_and_asymmetry_match_their_definition():
+    labels = np.random.default_rng().choice([label.code for label in TABLE], size=(16, 15, 14)).astype(np.int16)
+    labels[np.isin(labels, [18, 54, 44])] = 0  # no amygdala at all, the inferior horn on the left alone
+    rows = {row.name: row for row in structure_volumes(labels, AFFINES["oblique"], TABLE)}
+    for name, row in rows.items():
+        assert row.fraction == pytest.approx((labels == row.code).sum() / (labels > 0).sum())
+        side, _, other = name.partition("-")
+        if side not in ("Left", "Right"):
+            assert row.asymmetry is None
+            continue
+        left, right = (rows[f"{which}-{other}"].voxels for which in ("Left", "Right"))
+        wanted = (left - right) / ((left + right) / 2) if left + right else None
+        assert row.asymmetry == pytest.approx(wanted) if wanted is not None else row.asymmetry is None
+    assert rows["Left-Inf-Lat-Vent"].asymmetry == 2
+    assert rows["Right-Amygdala"].asymmetry is None
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_volumes_do_not_depend_on_storage(dtype, order):
@@ -114,17 +131,17 @@ def test_bad_arguments_are_refused(labels, affine, message):
 
 def test_written_table_reads_back(tmp_path):
     rows = [
-        StructureVolume(2, "Left-Cerebral-White-Matter", 1000, 1234.56789, True),
+        StructureVolume(2, "Left-Cerebral-White-Matter", 1000, 1234.56789, True, 0.25, -0.12345678),
         StructureVolume(3, "B", 0, 0.0, False),
     ]
     path = tmp_path / "volumes.tsv"
-    write_volumes(rows, path)
+    write_volumes(rows, path, flags={2: ["cut", "sides"]})
     assert path.read_bytes().count(b"\r") == 0
     with open(path, newline="") as file:
         assert list(csv.reader(file, delimiter="\t")) == [
-            ["code", "name", "voxels", "volume_mm3", "touches_border"],
-            ["2", "Left-Cerebral-White-Matter", "1000", "1234.568", "true"],
-            ["3", "B", "0", "0.000", "false"],
+            ["code", "name", "voxels", "volume_mm3", "touches_border", "fraction", "asymmetry", "flags"],
+            ["2", "Left-Cerebral-White-Matter", "1000", "1234.568", "true", "0.250000", "-0.1235", "cut;sides"],
+            ["3", "B", "0", "0.000", "false", "", "", ""],
         ]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,0 +1,47 @@
+"""What a config said when a result was made: its files, what was overridden, and one hash over all that counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bundle.provenance import sha256
+
+PLACES = (
+    *("bundle_root", "dataset_dir", "datalist", "output_dir", "overwrite", "cache_dir", "checkpoint", "label_table"),
+    "flags",
+)
+"""Ids that say where something lies or may be written, and change no result: the hash of what lies there counts."""
+
+
+def config_content(
+    files: Sequence[str], config: Mapping[str, Any], overrides: Mapping[str, Any], tables: Sequence[str | Path] = ()
+) -> dict[str, Any]:
+    """Return the names and SHA-256 of the config's files, the overrides, and the SHA-256 of the config they make.
+
+    The last is taken over the config as JSON with sorted keys and without ``PLACES``: two configs that compute the same
+    for the same reasons have the same, wherever they lie.
+
+    Args:
+        files: the config and its overlays.
+        config: what they and the overrides amount to, unresolved.
+        overrides: ids that were replaced.
+        tables: further files that the config names by its ``PLACES``.
+    """
+    kept = {name: value for name, value in config.items() if name not in PLACES}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
+    return {
+        "files": [{"name": Path(file).name, "sha256": sha256(file)} for file in (*files, *tables)],
+        "overrides": {name: _plain(value) for name, value in sorted(overrides.items()) if name not in PLACES},
+        "sha256": hashlib.sha256(canonical.encode()).hexdigest(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it, a path without its folder."""
+    if isinstance(value, Path) or (isinstance(value, str) and not value.startswith(("$", "@"))):
+        return Path(value).name
+    return json.loads(json.dumps(value, default=str))

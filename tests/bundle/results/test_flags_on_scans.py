@@ -1,0 +1,96 @@
+"""Flags on real scans through the real network: none on sound ones, and some on nonsense.
+
+At 2 mm, for time; ``python -m benchmarks.robustness`` lists the flags of disturbed scans at the model's own voxel size.
+"""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from benchmarks.disturbances import averaged, biased, turned
+from bundle.errors import FlagWarning
+from bundle.inference.segmenter import Segmenter
+from tests.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::bundle.errors.FlagWarning")]
+SOUND = {
+    "as it is": lambda pair: pair,
+    "turned": lambda pair: turned(pair, (20, 0, 0)),
+    "1 x 1 x 5 mm": lambda pair: averaged(pair, (1, 1, 5)),
+    "biased": lambda pair: biased(pair, 1),
+}
+
+
+def upside_down(image):
+    return image[::-1, :, ::-1]
+
+
+def inverted(image):
+    return np.where(image > 0, 1.1 * image.max() - image, 0)
+
+
+def without_left_half(image):
+    return np.where(np.arange(len(image))[:, None, None] < len(image) // 2, 0, image)
+
+
+def mask(image):
+    return (image > 0.15 * image.max()).astype(np.float32)
+
+
+NONSENSE = {
+    upside_down: {"upside_down"},
+    inverted: {"asymmetry"},
+    without_left_half: {"one_side", "missing"},
+    mask: {"contrast_white"},
+}
+
+
+@pytest.fixture(scope="module")
+def flagged(tmp_path_factory):
+    """Return the codes of the flags of a scan, and whether a warning said so."""
+    folder = tmp_path_factory.mktemp("flagged")
+    segmenter = Segmenter(
+        ROOT / "configs/inference.json", output_dir=str(folder), bundle_root=str(ROOT), overwrite=True,
+        pixdim=[2.0, 2.0, 2.0], precision="float32", device="cpu",
+    )  # fmt: skip
+
+    def run(image, affine):
+        scan = nib.Nifti1Image(np.asarray(image, dtype=np.float32), affine)
+        scan.header.set_xyzt_units("mm")
+        scan.to_filename(folder / "scan.nii.gz")
+        record = json.loads(segmenter.segment(folder / "scan.nii.gz").record.read_text())
+        return {flag["code"] for flag in record["flags"]}
+
+    return run
+
+
+def loaded(path):
+    scan = nib.load(path)
+    return scan.get_fdata(dtype=np.float32), scan.affine
+
+
+@pytest.mark.parametrize("condition", SOUND)
+def test_sound_scan_is_not_flagged(flagged, sample, condition):
+    image, affine = loaded(sample)
+    image, _, affine = SOUND[condition]((image, np.zeros(image.shape, dtype=np.int16), affine))
+    assert flagged(image, affine) == set()
+
+
+def test_validation_scan_is_not_flagged(flagged, validation_dir):
+    assert flagged(*loaded(validation_dir / "1036_T1.nii.gz")) == set()
+
+
+@pytest.mark.parametrize("spoil", NONSENSE, ids=lambda spoil: spoil.__name__)
+def test_nonsense_is_flagged(flagged, sample, spoil):
+    image, affine = loaded(sample)
+    with pytest.warns(FlagWarning, match=r"scan\.nii\.gz: look twice"):
+        assert NONSENSE[spoil] <= flagged(spoil(image), affine)
+
+
+def test_head_that_is_cut_in_half_is_flagged(flagged, sample):
+    image, affine = loaded(sample)
+    assert "cut" in flagged(image[:, :, : image.shape[2] // 2], affine)
