@@ -1,7 +1,8 @@
 """Segment T1-weighted brain MRI: ``python -m scripts.segment INPUT [INPUT ...] --output-dir DIR``.
 
 Each scan NAME.nii.gz gives DIR/NAME/NAME_seg.nii.gz (FreeSurfer codes on the scan's grid), NAME_volumes.tsv,
-NAME_qc.png and NAME_record.json. A scan that cannot be used is reported in one line, the others are still done, and the exit code is 1.
+NAME_qc.png and NAME_record.json. A scan that cannot be used is reported in one line, the others are still done, and
+the exit code is 1.
 """
 
 from __future__ import annotations
