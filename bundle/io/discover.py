@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import InputError, MissingError, OptionError
-from bundle.io.names import volume_stem, volume_suffix
+from bundle.io.names import is_volume, volume_stem
 
 Entry = str | Path | Mapping[str, Any]
 
 
 def find_volumes(dataset_dir: str | Path) -> list[str]:
-    """Return every .nii and .nii.gz directly in a folder, sorted, without hidden files and earlier ``*_seg`` output.
+    """Return every volume directly in a folder, sorted, without hidden files and earlier ``*_seg`` output.
+
+    A .hdr/.img pair counts once, by its header.
 
     Raises:
         InputError: when the folder is missing or has none.
@@ -50,7 +52,7 @@ def datalist_items(datalist: Sequence[Entry] | str | Path | None, dataset_dir: s
 
 
 def _is_scan(path: Path) -> bool:
-    name_fits = volume_suffix(path) is not None and not volume_stem(path).endswith("_seg")
+    name_fits = is_volume(path) and not volume_stem(path).endswith("_seg")
     return name_fits and not path.name.startswith(".") and path.is_file()
 
 

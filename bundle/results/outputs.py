@@ -15,6 +15,7 @@ from monai.transforms.transform import MapTransform
 
 from bundle.errors import GeometryWarning
 from bundle.io import output_path, read_volume, write_label_map
+from bundle.io.reading import AS_STORED, Reading, reading_of
 from bundle.io.whole import refuse_existing, whole_set
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.picture import draw_qc
@@ -48,7 +49,12 @@ def check_outputs(items: Sequence[Mapping[str, Any]], output_dir: str | Path, ov
 
 
 def save_outputs(
-    label_map: LabelArray, source: str | Path, output_dir: str | Path, table: Sequence[Label], overwrite: bool = False
+    label_map: LabelArray,
+    source: str | Path,
+    output_dir: str | Path,
+    table: Sequence[Label],
+    overwrite: bool = False,
+    reading: Reading = AS_STORED,
 ) -> OutputPaths:
     """Write label map, volume table and picture of a scan; they appear together once all are complete.
 
@@ -58,6 +64,7 @@ def save_outputs(
         output_dir: folder of the outputs.
         table: the structures.
         overwrite: replace existing files.
+        reading: how the scan was read.
 
     Raises:
         ExistsError: when an output exists and ``overwrite`` is false.
@@ -66,9 +73,9 @@ def save_outputs(
     with whole_set(astuple(paths), overwrite) as unfinished:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", GeometryWarning)  # given when the scan was read for segmentation
-            volume = read_volume(source, assume_affine=True)
+            volume = read_volume(source, True, reading.fill_nonfinite, reading.frame, reading.trust)
         written = OutputPaths(*unfinished)
-        write_label_map(label_map, source, written.label_map)
+        write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
         write_volumes(structure_volumes(label_map, volume.affine, table), written.volumes)
         draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=Path(source).name)
     return paths
@@ -103,9 +110,10 @@ class SaveOutputsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write and pass the data on."""
         result = dict(data)
-        source = result[self.image_key].meta["filename_or_obj"]
+        meta = result[self.image_key].meta
+        source, reading = meta["filename_or_obj"], reading_of(meta)
         for key in self.key_iterator(result):
-            save_outputs(np.asarray(result[key]), source, self.output_dir, self.table, self.overwrite)
+            save_outputs(np.asarray(result[key]), source, self.output_dir, self.table, self.overwrite, reading)
         return result
 
 
