@@ -17,6 +17,7 @@ from bundle.io.names import COMPRESSED_SUFFIXES, header_and_image, volume_suffix
 
 COMPLETE_WANTED = "a complete NIfTI file is wanted"
 READABLE_WANTED = "a readable file is wanted"
+COMPRESSED_ONCE_WANTED = "a NIfTI file compressed once ('gunzip' takes one off) is wanted"
 GZIP_MAGIC = b"\x1f\x8b"
 GZIP_WINDOW = 31
 """zlib's window for gzip: the header, the checksum and the length are compared too."""
@@ -40,6 +41,8 @@ def check_file(path: Path) -> None:
     compressed = block.startswith(GZIP_MAGIC)
     if compressed:
         block = _expanded(block)
+        if block.startswith(GZIP_MAGIC):
+            raise InputError(path, "found gzip data inside gzip data: compressed twice", COMPRESSED_ONCE_WANTED)
     _check_name(path, kind_of(block[:SNIFFED_BYTES]), compressed)
 
 
