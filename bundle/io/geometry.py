@@ -138,7 +138,7 @@ def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> NDA
         return read_qform(header, path)
     if assume_affine:
         return np.asarray(header.get_base_affine(), dtype=np.float64)
-    wanted = "a header that says where the volume lies is wanted"
+    wanted = "a header that says where the volume lies, or --assume-affine, is wanted"
     raise _refusal(path, "found neither an sform nor a qform", wanted)
 
 

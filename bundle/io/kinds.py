@@ -70,9 +70,10 @@ def right_name(path: Path, kind: Kind, compressed: bool) -> str | None:
 
 
 def extension_of(path: Path) -> str:
-    """Return a name's extension for messages, the second one included where the last says ``.gz``."""
+    """Return how a name ends, as a clause, the second extension included where the last says ``.gz``."""
     suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
-    return volume_suffix(path) or "".join(suffixes) or "(none)"
+    extension = volume_suffix(path) or "".join(suffixes)
+    return f"named {extension}" if extension else "without an extension"
 
 
 def known_extensions() -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bundle.errors import InputError
 from bundle.io.geometry import Grid
 from bundle.io.inspect import Inspection, inspect_volume
+from bundle.io.stream import within_memory
 from bundle.io.voxels import stored_voxels
 
 CODES_WANTED = "a label map of whole numbers within 32 bits is wanted"
@@ -51,7 +52,8 @@ def read_label_map(path: str | Path, assume_affine: bool = False) -> LabelMap:
     """
     info = inspect_volume(path)
     grid = info.place(assume_affine)
-    codes = _whole_numbers(stored_voxels(info), info)
+    with within_memory(info.path):
+        codes = _whole_numbers(stored_voxels(info), info)
     return LabelMap(codes.reshape(grid.shape, order="F"), grid)
 
 

@@ -11,7 +11,6 @@ from typing import BinaryIO
 import numpy as np
 from nibabel.freesurfer.mghformat import DATA_OFFSET, MGHHeader
 from nibabel.nifti1 import Nifti1Header
-from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.kinds import VOLUME_WANTED
@@ -22,6 +21,8 @@ LONGEST_AXIS = 2**15 - 1
 """NIfTI-1's, in which the label map is written."""
 LARGEST_FOOTER = 2**26
 """Bytes of tags after the voxels."""
+ROUNDING = 1e-2
+"""mm, of single precision."""
 SCANNER = 1
 """Code of sform and qform: MGH's affine leads to the scanner's space."""
 
@@ -62,11 +63,9 @@ def _as_nifti(mgh: MGHHeader, shape: tuple[int, ...], dtype: np.dtype[np.generic
     header.set_xyzt_units("mm")
     affine = np.asarray(mgh.get_affine(), dtype=np.float64)
     header.set_sform(affine, SCANNER)
-    if _is_invertible(affine):  # else the policy says what is wrong with it
+    if np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]):
         header.set_qform(affine, SCANNER)
+        if not np.allclose(header.get_qform(), affine, atol=ROUNDING):  # sheared: no quaternion can say that
+            header["qform_code"] = 0
     header["pixdim"][1:4] = mgh["delta"]
     return header
-
-
-def _is_invertible(affine: NDArray[np.float64]) -> bool:
-    return bool(np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]))

@@ -120,14 +120,14 @@ def _check_name(path: Path, kind: Kind | None, compressed: bool) -> None:
         raise InputError(path, f"found {kind.name}{where}", kind.wanted)
     if kind is not None and (name := right_name(path, kind, compressed)):
         state = "compressed" if compressed else "not compressed"
-        raise InputError(path, f"found {kind.name}, {state}, named {extension_of(path)}", f"the name {name} is wanted")
+        raise InputError(path, f"found {kind.name}, {state}, {extension_of(path)}", f"the name {name} is wanted")
     if suffix is None:
         extensions = f"one of {known_extensions()} is wanted"
-        raise InputError(path, f"found the extension {extension_of(path)}", f"{VOLUME_WANTED}: {extensions}")
+        raise InputError(path, f"found a file {extension_of(path)}", f"{VOLUME_WANTED}: {extensions}")
     if compressed != (suffix in COMPRESSED_SUFFIXES):
-        found = "compressed content" if compressed else "content that is not compressed, and no NIfTI header"
+        found = "compressed content" if compressed else "content that is not compressed, and no NIfTI header,"
         wanted = "a NIfTI file that its name fits, .nii or .nii.gz, is wanted"
-        raise InputError(path, f"found {found} named {extension_of(path)}", wanted)
+        raise InputError(path, f"found {found} {extension_of(path)}", wanted)
 
 
 def _unreadable(path: Path, found: str, error: BaseException) -> InputError:

@@ -17,6 +17,7 @@ from bundle.io.forms import AFFINE_FORMS
 from bundle.io.geometry import Grid
 from bundle.io.inspect import Inspection, inspect_volume
 from bundle.io.intensities import check_contrast, check_finite, zero_nonfinite
+from bundle.io.stream import within_memory
 from bundle.io.voxels import stored_voxels
 
 
@@ -85,11 +86,12 @@ def read_volume(
     check_reading(frame, trust)
     info = inspect_volume(path, frame)
     grid = info.place(assume_affine, trust)
-    voxels = stored_voxels(info, is_scan=True)
-    filled = zero_nonfinite(voxels) if fill_nonfinite else 0
-    check_finite(voxels, path)
-    data = _intensities(voxels, info).reshape(grid.shape, order="F")
-    check_contrast(data, path)
+    with within_memory(path):
+        voxels = stored_voxels(info, is_scan=True)
+        filled = zero_nonfinite(voxels) if fill_nonfinite else 0
+        check_finite(voxels, path)
+        data = _intensities(voxels, info).reshape(grid.shape, order="F")
+        check_contrast(data, path)
     return Volume(path, data, grid.affine, info.header, grid, filled)
 
 
@@ -100,10 +102,11 @@ def read_voxels(path: str | Path) -> Voxels:
         InputError: when the file is missing, truncated, no NIfTI or MGH file, not 3D or not of real numbers.
     """
     info = inspect_volume(path)
-    data = stored_voxels(info)
-    if info.scaling is not None:
-        slope, inter = info.scaling
-        data = data * np.float64(slope) + np.float64(inter)
+    with within_memory(info.path):
+        data = stored_voxels(info)
+        if info.scaling is not None:
+            slope, inter = info.scaling
+            data = data * np.float64(slope) + np.float64(inter)
     return Voxels(data.reshape(info.shape[:3], order="F"), info)
 
 

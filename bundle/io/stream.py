@@ -24,7 +24,7 @@ def open_stream(path: Path) -> Iterator[BinaryIO]:
         InputError: when whatever the caller reads from the stream is damaged, or does not fit in memory.
     """
     try:
-        with open(path, "rb") as file:
+        with within_memory(path), open(path, "rb") as file:
             yield file if volume_suffix(path) not in COMPRESSED_SUFFIXES else _expanded(file)
     except BundleError:
         raise
@@ -33,6 +33,17 @@ def open_stream(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
         raise InputError(path, reason, READABLE_WANTED, "unreadable") from error
+
+
+@contextmanager
+def within_memory(path: Path) -> Iterator[None]:
+    """Say in one line that there is no memory for a file, should that show only while it is worked on.
+
+    Raises:
+        InputError: in place of ``MemoryError``.
+    """
+    try:
+        yield
     except MemoryError as error:
         raise InputError(path, "does not fit in memory", "a smaller volume is wanted", "memory") from error
 

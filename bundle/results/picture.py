@@ -191,7 +191,7 @@ def _draw_page(scene: Scene, present: list[Label], title: str) -> Page:
 def _heading(title: str, found: bool) -> str:
     """Return the title in one line that fits above the panels, with a remark when no structure was found."""
     remark = "" if found else " (no structure found)"
-    line = " ".join(title.split())
+    line = " ".join(title.encode("utf-8", "replace").decode("utf-8").split())  # bytes of a name that are no text: "?"
     shown, room = line, COLUMNS * CELL_WIDTH
     while (width := text_width(shown + remark, TITLE_SIZE)) > room:
         shown = line[: int(len(shown) * room / width) - 1] + "…"
