@@ -182,8 +182,9 @@ def root_cause(error: BaseException) -> BaseException:
 def one_line(error: BaseException, subject: str | Path = "") -> str:
     """Return the message of an error's ``root_cause`` in one line, with its subject in front where it lacks it."""
     cause = root_cause(error)
-    message = " ".join(str(cause).split()) or type(cause).__name__
-    return message if str(subject) in message else f"{subject}: {message}"
+    message, name = (" ".join(str(text).split()) for text in (cause, subject))
+    message = message or type(cause).__name__
+    return message if name in message else f"{name}: {message}"
 
 
 def error_line(error: BaseException, subject: str | Path = "", hint: str = "") -> str:

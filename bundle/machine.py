@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from bundle.choices import PRECISIONS
 from bundle.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch  # in earnest where it is needed: what reads files asks for memory alone, and starts fast
 
 # Parameters of glibc's mallopt, see malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
@@ -28,6 +31,8 @@ def use_bfloat16(precision: str, device: torch.device | str) -> bool:
     Raises:
         ValueError: for an unknown precision.
     """
+    import torch
+
     if precision not in PRECISIONS:
         raise OptionError("precision", f"found {precision!r}", f"one of {', '.join(PRECISIONS)} is wanted")
     if precision != "auto":
@@ -39,6 +44,8 @@ def use_bfloat16(precision: str, device: torch.device | str) -> bool:
 
 def available_cores() -> int:
     """Return the cores that this process may use: its affinity, its cgroup's quota, and PyTorch's own limit."""
+    import torch
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -52,6 +59,64 @@ def peak_memory() -> int:
     """Return the most bytes of memory that this process has held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process may still allocate, ``None`` where the system does not say.
+
+    The smallest of what the machine has free, what the control groups of the process leave (``memory.max`` of
+    version 2, ``memory.limit_in_bytes`` of version 1) and what its own limit does (``ulimit -v``, RLIMIT_AS).
+    """
+    room = [_meminfo("/proc/meminfo", "MemAvailable"), *map(_cgroup_room, _cgroups()), _address_space_room()]
+    known = [size for size in room if size is not None]
+    return max(0, min(known)) if known else None
+
+
+def _meminfo(path: str, field: str) -> int | None:
+    """Return a line such as ``VmSize:  1234 kB`` of a file below /proc, in bytes."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(path).read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _address_space_room() -> int | None:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    used = _meminfo("/proc/self/status", "VmSize")
+    return None if limit == resource.RLIM_INFINITY or used is None else limit - used
+
+
+def _cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """Return the control groups that may limit this process: its own and all above it, of both versions."""
+    found: list[Path] = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in own.read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers in ("", "memory") or "memory" in controllers.split(","):
+                top = root / "memory" if controllers else root
+                place = top / name.strip("/")
+                found += [folder for folder in (place, *place.parents) if folder.is_relative_to(top)]
+    return found
+
+
+def _cgroup_room(folder: Path) -> int | None:
+    """Return what a control group leaves; the cache of files that it holds is given back when it is needed."""
+    for limit_name, used_name, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            limit = int((folder / limit_name).read_text(encoding="ascii"))  # "max" is no number: no limit
+            used = int((folder / used_name).read_text(encoding="ascii"))
+            lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            statistics = dict(line.split() for line in lines)
+            return limit - used + int(statistics.get(cache, 0))
+    return None
 
 
 def keep_freed_memory() -> bool:

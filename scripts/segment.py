@@ -16,14 +16,17 @@ from bundle.choices import ENGINES, PRECISIONS
 from scripts.command import ROOT, make_parser, print_error, run_program
 
 CONFIG = ROOT / "configs" / "inference.json"
-OVERRIDES = ("device", "checkpoint", "engine", "precision", "mirror_averaging", "assume_affine")
+OVERRIDES = (
+    *("device", "checkpoint", "engine", "precision", "mirror_averaging"),
+    *("assume_affine", "fill_nonfinite", "frame", "trust"),
+)
 """Options that replace the config id of their name when they are given."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("segment", __doc__)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="NIfTI file, or a folder of them")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="NIfTI or MGH file, or a folder of them")
     parser.add_argument("--recursive", action="store_true", help="walk the folders inside folders too")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
@@ -39,6 +42,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--assume-affine", action="store_true", default=None, help="accept files without an orientation"
     )
+    parser.add_argument(
+        "--fill-nonfinite", action="store_true", default=None, help="set NaN and Inf to 0 instead of refusing the file"
+    )
+    parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D to 7D file, counted from 0")
+    for form in ("sform", "qform"):
+        parser.add_argument(
+            f"--trust-{form}",
+            dest="trust",
+            action="store_const",
+            const=form,
+            help=f"use the {form} where sform and qform are both there, even if they contradict each other",
+        )
     parser.add_argument("--checkpoint", metavar="FILE", help="weights, or an exported model (default: models/model.pt)")
     parser.add_argument(
         "--config",

@@ -27,6 +27,7 @@ ONE_PLACE = {
         r"nib\.load\(|nibabel\.load\(|gzip\.open\(|get_fdata|\bdataobj\b",
         {"bundle/io/nifti.py", "scripts/sample_volume.py"},
     ),
+    "expand gzip data": (r"zlib\.decompress|gzip\.decompress", {"bundle/io/stream.py", "bundle/io/preflight.py"}),
     "take scaling from a header": (r"get_slope_inter", {"bundle/io/inspect.py"}),
     "ask for versions of packages": (r"importlib\.metadata", {"bundle/provenance.py"}),
     "hash files": (r"def sha256\(|sha256\([^)]*read_bytes", {"bundle/provenance.py"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundle.datasets.case import Case
-from bundle.io.names import SUFFIXES, volume_stem, volume_suffix
+from bundle.io.names import SUFFIXES, is_volume, volume_stem
 
 CHANNEL_SUFFIX = "_0000"
 """What nnU-Net adds to the name of a case for its first channel."""
@@ -49,5 +49,5 @@ def _volumes(folder: Path) -> dict[str, Path]:
     return {
         volume_stem(path): path
         for path in sorted(folder.glob("*"))
-        if volume_suffix(path) and path.is_file() and not path.name.startswith(".")
+        if is_volume(path) and path.is_file() and not path.name.startswith(".")
     }

@@ -10,7 +10,7 @@ from typing import Any
 from bundle.datasets import find_pairs
 from bundle.errors import InputError, OptionError
 from bundle.io.label_map import check_same_grid, read_grid
-from bundle.io.names import volume_stem, volume_suffix
+from bundle.io.names import is_volume, volume_stem
 
 LABEL_SUFFIXES = ("_labels", "_label", "_dseg", "_seg")
 """What label maps have behind the name of their case, here, in BIDS and in MONAI."""
@@ -95,7 +95,7 @@ def _without(name: str, suffixes: Iterable[str]) -> str:
 
 
 def _volumes(folder: Path) -> list[Path]:
-    files = (path for path in folder.iterdir() if volume_suffix(path) and not path.name.startswith("."))
+    files = (path for path in folder.iterdir() if is_volume(path) and not path.name.startswith("."))
     return sorted(path for path in files if path.is_file())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import InputError, MissingError, OptionError
-from bundle.io.names import volume_stem, volume_suffix
+from bundle.io.names import is_volume, volume_stem, volume_suffix
 
 Entry = str | Path | Mapping[str, Any]
 
@@ -22,7 +22,7 @@ class Listing:
     """What folders hold.
 
     Attributes:
-        scans: every .nii and .nii.gz, a folder's in the order of their names.
+        scans: every volume, a folder's in the order of their names.
         left_out: of everything else its path and what it is.
         errors: what should have been a scan and is none: links without their file, folders that cannot be read.
     """
@@ -40,7 +40,7 @@ def list_inputs(inputs: Iterable[str | Path], recursive: bool = False) -> Listin
     """Return the scans that files and folders stand for, and what is left out; no folder stops the others.
 
     Args:
-        inputs: a file is taken as it is; of a folder every .nii and .nii.gz, without hidden files and earlier
+        inputs: a file is taken as it is; of a folder every volume, without hidden files and earlier
             ``*_seg`` output.
         recursive: walk the folders inside folders too; links to folders are not followed.
     """
@@ -129,8 +129,8 @@ def _walk(folder: Path, recursive: bool, listing: Listing) -> None:
 
 def _reason(path: Path) -> str | None:
     """Return why a file is no scan, ``None`` where it is one."""
-    if volume_suffix(path) is None:
-        return "of another format"
+    if not is_volume(path):
+        return "of another format" if volume_suffix(path) is None else "the voxels of a pair, whose header is taken"
     if volume_stem(path).endswith("_seg"):
         return "an earlier result"
     return None if os.path.isfile(path) else "no regular file"

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 from nibabel.nifti1 import Nifti1Header
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bundle.errors import GeometryWarning, InputError
+from bundle.io.forms import AFFINE_FORMS, FormDifference, compare_forms, has_both, read_qform
 
 MIN_SPACING = 0.05
 """mm; finer voxels are microscopy."""
@@ -43,12 +43,14 @@ class Grid:
         shape: (X, Y, Z).
         affine: voxel to world, mm, RAS+, float64 (4, 4).
         source: what gave the affine: ``"sform"``, ``"qform"`` or ``"assumed"``.
+        form_difference: how the sform and the qform differ, ``None`` where only one of them can be used.
     """
 
     path: Path
     shape: tuple[int, ...]
     affine: NDArray[np.float64]
     source: str = "sform"
+    form_difference: FormDifference | None = None
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -67,29 +69,43 @@ class Grid:
         return None
 
 
-def choose_affine(header: Nifti1Header, path: str | Path, assume_affine: bool = False) -> NDArray[np.float64]:
+def choose_affine(
+    header: Nifti1Header, path: str | Path, assume_affine: bool = False, trust: str = ""
+) -> NDArray[np.float64]:
     """Return the voxel-to-world matrix in mm, RAS+, float64 (4, 4).
 
-    The sform wins when its code is above 0, else the qform. pixdim never replaces either of them: 2 % off
-    is a warning, more is refused.
+    The sform wins when its code is above 0, else the qform. Where both are there and disagree about left and right or
+    about the closest axes, the file is refused. pixdim never replaces either of them: 2 % off is a warning, more is
+    refused.
 
     Args:
         header: the header as stored.
         path: the file, for messages.
         assume_affine: take nibabel's fallback (pixdim, x to the left, origin at the centre) when both codes are 0.
+        trust: ``"sform"`` or ``"qform"``: which one is right where both codes are above 0.
 
     Raises:
         InputError: when there is no affine, or it is singular, sheared, too fine, too coarse or too far away,
-            or contradicts pixdim, or is given in other units than mm.
+            or contradicts pixdim or the other form, or is given in other units than mm.
     """
-    path = Path(path)
+    shape = tuple(max(1, int(size)) for size in header["dim"][1:4])
+    return place_volume(header, Path(path), shape, assume_affine, trust).affine
+
+
+def place_volume(
+    header: Nifti1Header, path: Path, shape: tuple[int, ...], assume_affine: bool = False, trust: str = ""
+) -> Grid:
+    """Return where a volume of a shape lies, by the policy of :func:`choose_affine`."""
     units = int(header["xyzt_units"]) & 7
     if units not in (0, 2):
         raise _refusal(path, f"found units {XYZT_UNIT_NAMES.get(units, units)}", "mm is wanted")
-    affine = _stored_affine(header, path, assume_affine)
-    _check_affine(affine, path)
-    _check_pixdim(header, affine, path)
-    return affine
+    if has_both(header):
+        grid = _place_by_both(header, path, shape, trust)
+    else:
+        grid = Grid(path, shape, _stored_affine(header, path, assume_affine), affine_source(header))
+        _check_affine(grid.affine, path)
+    _check_pixdim(header, grid.affine, path)
+    return grid
 
 
 def voxel_volume(affine: NDArray[np.float64]) -> float:
@@ -119,23 +135,48 @@ def _stored_affine(header: Nifti1Header, path: Path, assume_affine: bool) -> NDA
     if source == "sform":
         return np.asarray(header.get_sform(), dtype=np.float64)
     if source == "qform":
-        return _qform(header, path)
+        return read_qform(header, path)
     if assume_affine:
         return np.asarray(header.get_base_affine(), dtype=np.float64)
-    wanted = "a header that says where the volume lies is wanted"
+    wanted = "a header that says where the volume lies, or --assume-affine, is wanted"
     raise _refusal(path, "found neither an sform nor a qform", wanted)
 
 
-def _qform(header: Nifti1Header, path: Path) -> NDArray[np.float64]:
-    """Return the qform; qfac is -1 when negative and 1 otherwise, unset (0) included, as the standard has it."""
-    header = header.copy()
-    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
+def _place_by_both(header: Nifti1Header, path: Path, shape: tuple[int, ...], trust: str) -> Grid:
+    """Return the grid by the form that is trusted, else by the sform unless the qform contradicts it."""
+    forms = {"sform": np.asarray(header.get_sform(), dtype=np.float64)}
+    problems: dict[str, InputError] = {}
+    source = trust or AFFINE_FORMS[0]
     try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (ValueError, HeaderDataError) as error:
-        raise InputError(
-            path, f"found an invalid qform ({error})", "a unit quaternion is wanted", "geometry"
-        ) from error
+        forms["qform"] = read_qform(header, path, ignore_signs=source == "sform")
+    except InputError as error:
+        problems["qform"] = error
+    for form, affine in forms.items():
+        try:
+            _check_affine(affine, path)
+        except InputError as error:
+            problems[form] = error
+    other = next(form for form in AFFINE_FORMS if form != source)
+    if source in problems:
+        wanted = problems[source].wanted
+        if other not in problems:
+            wanted = wanted.removesuffix(" is wanted")
+            wanted = f"{wanted}, or --trust-{other} for the {other}, which is sound, is wanted"
+        raise _refusal(path, problems[source].found, wanted)
+    if other in problems:
+        if not trust:
+            found = f"{problems[other].found} beside a sound {source}"
+            warnings.warn(f"{path}: {found}; the {source} is used", GeometryWarning, stacklevel=5)
+        return Grid(path, shape, forms[source], source)
+    difference = compare_forms(forms["sform"], forms["qform"], shape)
+    if difference.contradicts and not trust:
+        what = "left and right" if difference.mirrored else "the closest axes"
+        found = (
+            f"found an sform that says {difference.sform_axes} and a qform that says {difference.qform_axes}: "
+            f"they disagree about {what}"
+        )
+        raise _refusal(path, found, "one of them by --trust-sform or --trust-qform is wanted")
+    return Grid(path, shape, forms[source], source, difference)
 
 
 def _check_affine(affine: NDArray[np.float64], path: Path) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.geometry import Grid
-from bundle.io.inspect import Inspection, inspect_stream, inspect_volume
-from bundle.io.nifti import open_nifti, stored_voxels
+from bundle.io.inspect import Inspection, inspect_volume
+from bundle.io.stream import within_memory
+from bundle.io.voxels import stored_voxels
 
 CODES_WANTED = "a label map of whole numbers within 32 bits is wanted"
 
@@ -27,7 +28,7 @@ class LabelMap:
 
 
 def read_grid(path: str | Path, assume_affine: bool = False) -> Grid:
-    """Read the header of a .nii or .nii.gz file and none of its voxels.
+    """Read the header of a NIfTI or MGH file and none of its voxels.
 
     Args:
         path: the file; (X, Y, Z, 1) counts as 3D.
@@ -40,7 +41,7 @@ def read_grid(path: str | Path, assume_affine: bool = False) -> Grid:
 
 
 def read_label_map(path: str | Path, assume_affine: bool = False) -> LabelMap:
-    """Read a label map from a .nii or .nii.gz file; unlike a scan, it may hold one code only.
+    """Read a label map from a NIfTI or MGH file; unlike a scan, it may hold one code only.
 
     Args:
         path: the file; (X, Y, Z, 1) counts as 3D.
@@ -49,11 +50,10 @@ def read_label_map(path: str | Path, assume_affine: bool = False) -> LabelMap:
     Raises:
         InputError: when the file, its geometry or its voxels cannot be used.
     """
-    path = Path(path)
-    with open_nifti(path) as stream:
-        info = inspect_stream(stream, path)
-        grid = info.place(assume_affine)
-        codes = _whole_numbers(stored_voxels(stream, info.header, path), info)
+    info = inspect_volume(path)
+    grid = info.place(assume_affine)
+    with within_memory(info.path):
+        codes = _whole_numbers(stored_voxels(info), info)
     return LabelMap(codes.reshape(grid.shape, order="F"), grid)
 
 

@@ -14,25 +14,38 @@ from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.names import volume_suffix
-from bundle.io.read import read_volume
+from bundle.io.read import check_reading, read_volume
+from bundle.io.reading import reading_metadata
 
 
 class NiftiReader(ImageReader):
-    """Reads one 3D NIfTI file as :func:`bundle.io.read_volume` does.
+    """Reads one 3D NIfTI or MGH file as :func:`bundle.io.read_volume` does.
 
     MONAI's ``NibabelReader`` puts the qform in place of the sform when pixdim is a little off; here the affine is the
     one that the geometry policy chooses.
 
     Args:
         assume_affine: accept a header without sform and qform.
+        fill_nonfinite: set NaN and Inf to 0 instead of refusing them.
+        frame: which volume of a file of four to seven axes, counted from 0.
+        trust: ``"sform"`` or ``"qform"``: which is right where both are there.
+
+    Raises:
+        OptionError: when ``frame`` or ``trust`` is none that could be.
     """
 
-    def __init__(self, assume_affine: bool = False) -> None:
+    def __init__(
+        self, assume_affine: bool = False, fill_nonfinite: bool = False, frame: int | None = None, trust: str = ""
+    ) -> None:
         super().__init__()
+        check_reading(frame, trust)
         self.assume_affine = assume_affine
+        self.fill_nonfinite = fill_nonfinite
+        self.frame = frame
+        self.trust = trust
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Say whether every name ends in .nii or .nii.gz."""
+        """Say whether every name is that of a volume."""
         return all(volume_suffix(name) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
@@ -51,8 +64,9 @@ class NiftiReader(ImageReader):
         """
         if len(img) != 1:
             raise InputError(img[0], f"found {len(img)} files for one image", "a single 3D volume is wanted", "shape")
-        volume = read_volume(img[0], self.assume_affine)
+        volume = read_volume(img[0], self.assume_affine, self.fill_nonfinite, self.frame, self.trust)
         return volume.data, {
+            **reading_metadata(volume, self.fill_nonfinite, self.frame, self.trust),
             MetaKeys.AFFINE: volume.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.asarray(volume.data.shape),

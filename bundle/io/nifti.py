@@ -1,128 +1,171 @@
-"""A NIfTI file as it is stored: bytes, header, voxels, before any of it is interpreted."""
+"""A NIfTI header as it is stored, and whether its fields can be true, before any of it is interpreted."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 from nibabel.nifti2 import Nifti2Header
-from numpy.typing import NDArray
 
-from bundle.errors import InputError, MissingError
-from bundle.io.names import volume_suffix
+from bundle.errors import InputError
+from bundle.io.kinds import VOLUME_WANTED
+from bundle.io.preflight import COMPLETE_WANTED
+from bundle.io.stream import skip
 
 HEADER_CLASSES: dict[int, type[Nifti1Header]] = {348: Nifti1Header, 540: Nifti2Header}
-MAX_DEFLATE_RATIO = 1032
-"""No deflate stream expands by more (zlib's technical notes)."""
+NIFTI2_LINE_ENDS = b"\r\n\x1a\n"
+"""Of NIfTI-2's magic: a transfer as text changes them."""
+WIDEST_VOXEL = 8
+"""Bytes; float128 is another thing on every machine."""
+LARGEST_OFFSET = 2**40
 
-NIFTI_WANTED = "a NIfTI file, .nii or .nii.gz, is wanted"
-COMPLETE_WANTED = "a complete NIfTI file is wanted"
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """How a volume lies in its file.
+
+    Attributes:
+        header: the header as stored; of an MGH file, a NIfTI header that says the same.
+        shape: all of its axes, three to seven.
+        dtype: type of the voxels, an integer or a float of at most 64 bits.
+        image: the file with the voxels.
+        offset: byte of the first voxel.
+        footer: how many bytes may follow the last voxel.
+    """
+
+    header: Nifti1Header
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    image: Path
+    offset: int
+    footer: int = 0
 
 
-@contextmanager
-def open_nifti(path: Path) -> Iterator[BinaryIO]:
-    """Open a .nii or .nii.gz file as a stream of uncompressed bytes.
+def read_nifti(stream: BinaryIO, path: Path, image: Path) -> Stored:
+    """Return what the header at the start of ``stream`` says; nibabel's repairs are left out.
+
+    Args:
+        stream: uncompressed bytes of the file with the header.
+        path: the file with the header.
+        image: the file with the voxels, the same unless it is a .hdr/.img pair.
 
     Raises:
-        InputError: when the name, the file, or whatever the caller reads from the stream cannot be used.
+        InputError: when there is no header, or one that cannot be true.
     """
-    _check_file(path)
-    try:
-        with gzip.open(path) if volume_suffix(path) == ".nii.gz" else open(path, "rb") as stream:
-            yield cast(BinaryIO, stream)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(path, f"found damaged or truncated gzip data ({error})", COMPLETE_WANTED, "damaged") from error
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror or error})"
-        raise InputError(path, reason, "a readable file is wanted", "unreadable") from error
-    except MemoryError as error:
-        raise InputError(path, "does not fit in memory", "a smaller volume is wanted", "memory") from error
+    header, rest = _parse(stream, path)
+    _check_magic(header, path, is_pair=path != image)
+    shape, dtype = _stored_shape(header, path), _stored_dtype(header, path)
+    offset = _offset(header, path, is_pair=path != image)
+    _check_extensions(stream, rest, header, path, None if path != image else offset)
+    return Stored(header, shape, dtype, image, offset)
 
 
-def parse_header(stream: BinaryIO, path: Path) -> Nifti1Header:
-    """Return the header at the start of ``stream``; nibabel's repairs are left out, so that fields stay as stored."""
+def one_volume(stored: Stored, path: Path, frame: int | None) -> tuple[Nifti1Header, tuple[int, ...]]:
+    """Return the header and the shape of one 3D volume: three axes of at least 2 voxels, then any number of 1.
+
+    Args:
+        stored: the file.
+        path: the file, for messages.
+        frame: which volume of a file of four to seven axes, counted from 0 in the order in which they are stored.
+
+    Raises:
+        InputError: for every other shape, and for a frame that is not there.
+    """
+    shape, frames = stored.shape, prod(stored.shape[3:])
+    wanted = "a single 3D volume is wanted"
+    if len(shape) < 3 or min(shape) < 1 or min(shape[:3]) < 2:
+        raise InputError(path, f"found shape {shape}", wanted, "shape")
+    if frame is not None and not 0 <= frame < frames:
+        found = f"found shape {shape}, {frames} frame{'s' * (frames > 1)}, not the one asked for ({frame})"
+        raise InputError(path, found, f"--frame from 0 to {frames - 1} is wanted", "shape")
+    if frames == 1:
+        return stored.header, shape
+    if frame is None:
+        wanted = f"a single 3D volume, or --frame N with N from 0 to {frames - 1}, is wanted"
+        raise InputError(path, f"found shape {shape}", wanted, "shape")
+    header = stored.header.copy()
+    header["dim"][0], header["dim"][4:] = 3, 1
+    return header, shape[:3]
+
+
+def _parse(stream: BinaryIO, path: Path) -> tuple[Nifti1Header, bytes]:
+    """Return the header, and what was read beyond it."""
     block = stream.read(max(HEADER_CLASSES))
     for endianness, order in (("<", "little"), (">", "big")):
         size = int.from_bytes(block[:4], order)  # type: ignore[arg-type]
-        if size in HEADER_CLASSES and len(block) >= size:
-            header = HEADER_CLASSES[size](block[:size], endianness=endianness, check=False)
-            break
-    else:
-        raise InputError(path, "found no NIfTI header", NIFTI_WANTED)
+        if size in HEADER_CLASSES:
+            if len(block) < size:
+                found = f"found no NIfTI header: it ends after {len(block)} of {size} bytes"
+                raise InputError(path, found, COMPLETE_WANTED, "damaged")
+            return HEADER_CLASSES[size](block[:size], endianness=endianness, check=False), block[size:]
+    raise InputError(path, "found no NIfTI header", VOLUME_WANTED)
+
+
+def _check_magic(header: Nifti1Header, path: Path, is_pair: bool) -> None:
     magic = header["magic"].item()
-    if magic != header.single_magic:
-        kind = "a detached header (.hdr/.img pair)" if magic == header.pair_magic else "an Analyze header"
-        raise InputError(path, f"found {kind}", NIFTI_WANTED)
-    return header
+    if "eol_check" in (header.template_dtype.names or ()) and header["eol_check"].tobytes() != NIFTI2_LINE_ENDS:
+        found = "found a NIfTI-2 header with other line ends, as a transfer as text leaves them"
+        raise InputError(path, found, "a file transferred as binary is wanted", "damaged")
+    if magic == (header.pair_magic if is_pair else header.single_magic):
+        return
+    if magic == header.pair_magic:
+        raise InputError(path, "found a detached header (.hdr/.img pair)", VOLUME_WANTED)
+    if magic == header.single_magic:
+        raise InputError(path, "found a whole NIfTI file named .hdr", "the extension .nii is wanted")
+    raise InputError(path, "found an Analyze header, which does not tell left from right", VOLUME_WANTED)
 
 
-def stored_shape(header: Nifti1Header, path: Path) -> tuple[int, ...]:
-    """Return the file's shape: three axes of at least 2 voxels, then any number of axes of 1.
-
-    Raises:
-        InputError: for every other shape.
-    """
+def _stored_shape(header: Nifti1Header, path: Path) -> tuple[int, ...]:
     dim = [int(size) for size in header["dim"]]
     shape = tuple(dim[1 : dim[0] + 1])
-    if not 3 <= dim[0] <= 7 or min(shape[:3]) < 2 or any(size != 1 for size in shape[3:]):
-        raise InputError(path, f"found shape {shape}", "a single 3D volume is wanted", "shape")
+    if not 1 <= dim[0] <= 7 or min(shape) < 1:
+        axes = "" if 1 <= dim[0] <= 7 else f" of {dim[0]} axes"
+        raise InputError(path, f"found shape {shape}{axes}", "a single 3D volume is wanted", "shape")
     return shape
 
 
-def stored_dtype(header: Nifti1Header, path: Path) -> np.dtype[Any]:
-    """Return the type of the stored voxels, an integer or a float.
-
-    Raises:
-        InputError: for colours, complex numbers and unknown types.
-    """
+def _stored_dtype(header: Nifti1Header, path: Path) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
     except KeyError:
         dtype = np.dtype("V")
-    if dtype.kind not in "iuf":
+    if dtype.kind not in "iuf" or dtype.itemsize > WIDEST_VOXEL:
         found = f"found voxels of type {header.get_value_label('datatype')}"
         raise InputError(path, found, "real numbers are wanted", "type")
+    if int(header["bitpix"]) != 8 * dtype.itemsize:
+        found = f"found bitpix {int(header['bitpix'])} for voxels of type {dtype.name}"
+        raise InputError(path, found, f"{8 * dtype.itemsize} is wanted", "damaged")
     return dtype
 
 
-def stored_voxels(stream: BinaryIO, header: Nifti1Header, path: Path) -> NDArray[Any]:
-    """Return the voxels as stored, before scaling, in the file's shape and type; ``stream`` is read to its end.
-
-    Raises:
-        InputError: when voxels are missing.
-    """
-    shape, dtype = stored_shape(header, path), stored_dtype(header, path)
+def _offset(header: Nifti1Header, path: Path, is_pair: bool) -> int:
     vox_offset = float(header["vox_offset"])
-    if not 0 <= vox_offset < 2**31:
-        raise InputError(path, f"found voxels at byte {vox_offset:g}", COMPLETE_WANTED, "damaged")
-    offset = max(int(vox_offset), header.single_vox_offset)
-    size = prod(shape) * dtype.itemsize
-
-    at_most = path.stat().st_size * (MAX_DEFLATE_RATIO if volume_suffix(path) == ".nii.gz" else 1) - offset
-    if at_most < size:
-        raise InputError(path, f"found at most {max(at_most, 0)} of {size} voxel bytes", COMPLETE_WANTED, "damaged")
-    stream.seek(offset)
-    voxels = stream.read(size)
-    if len(voxels) < size:
-        raise InputError(path, f"found {len(voxels)} of {size} voxel bytes", COMPLETE_WANTED, "damaged")
-    while stream.read(1 << 20):  # gzip compares its checksum at the end of the stream only
-        pass
-    return np.frombuffer(voxels, dtype).reshape(shape, order="F")
+    first = 0 if is_pair else header.single_vox_offset
+    if vox_offset == 0:  # unset
+        return int(first)
+    if not first <= vox_offset < LARGEST_OFFSET or vox_offset != int(vox_offset):
+        found = f"found voxels at byte {vox_offset:g}"
+        raise InputError(path, found, f"a whole number from {first} on is wanted", "damaged")
+    return int(vox_offset)
 
 
-def _check_file(path: Path) -> None:
-    if volume_suffix(path) is None:
-        raise InputError(path, f"found the extension {path.suffix or '(none)'}", NIFTI_WANTED)
-    if not path.exists():
-        raise MissingError(path, "no such file", "an existing file is wanted")
-    if not path.is_file():
-        raise InputError(path, "found a folder" if path.is_dir() else "found no regular file", NIFTI_WANTED)
-    if path.stat().st_size == 0:
-        raise InputError(path, "found an empty file", COMPLETE_WANTED, "damaged")
+def _check_extensions(stream: BinaryIO, rest: bytes, header: Nifti1Header, path: Path, end: int | None) -> None:
+    """Walk the chain of extensions, which must not reach beyond the first voxel, or the end of a detached header."""
+    position = int(header.sizeof_hdr) + 4
+    rest += stream.read(max(0, 12 - len(rest)))
+    extender, rest = rest[:4], rest[4:]
+    while extender[:1] > b"\0" and (end is None or position + 8 <= end):
+        rest += stream.read(max(0, 8 - len(rest)))
+        size = int(np.frombuffer(rest[:4].ljust(4, b"\0"), f"{header.endianness}i4")[0])
+        if size == 0:  # padding
+            return
+        inside = size >= 8 and (end is None or position + size <= end)
+        skipped = min(size, len(rest)) if inside else 0
+        if not inside or skipped + skip(stream, size - skipped) < size:
+            found = f"found an extension of {size} bytes at byte {position}"
+            raise InputError(path, found, COMPLETE_WANTED, "damaged")
+        position, rest = position + size, rest[skipped:]

@@ -12,9 +12,13 @@ from nibabel.nifti1 import Nifti1Header
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from bundle.errors import InputError
-from bundle.io.inspect import Inspection, inspect_stream
-from bundle.io.nifti import open_nifti, stored_voxels
+from bundle.errors import OptionError
+from bundle.io.forms import AFFINE_FORMS
+from bundle.io.geometry import Grid
+from bundle.io.inspect import Inspection, inspect_volume
+from bundle.io.intensities import check_contrast, check_finite, zero_nonfinite
+from bundle.io.stream import within_memory
+from bundle.io.voxels import stored_voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +30,16 @@ class Volume:
         data: scaled intensities, float32 (X, Y, Z), in the file's axis order.
         affine: voxel to world, mm, RAS+, float64 (4, 4).
         header: the header as stored; ``header.get_data_shape()`` tells (X, Y, Z, 1) from (X, Y, Z).
+        grid: the affine again, what gave it, and how the sform and the qform differ.
+        filled: voxels that were NaN or Inf and became 0.
     """
 
     path: Path
     data: NDArray[Any]
     affine: NDArray[np.float64]
     header: Nifti1Header
+    grid: Grid
+    filled: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,35 +50,60 @@ class Voxels:
     info: Inspection
 
 
-def read_volume(path: str | Path, assume_affine: bool = False) -> Volume:
-    """Read one 3D scan from a .nii or .nii.gz file (NIfTI-1 or NIfTI-2).
+def check_reading(frame: int | None = None, trust: str = "") -> None:
+    """Refuse options of :func:`read_volume` that no file could fit.
+
+    Raises:
+        OptionError: naming the option.
+    """
+    if frame is not None and (isinstance(frame, bool) or not isinstance(frame, int) or frame < 0):
+        raise OptionError("frame", f"found {frame!r}", "a whole number from 0 on is wanted")
+    if trust not in ("", *AFFINE_FORMS):
+        raise OptionError("trust", f"found {trust!r}", f"{' or '.join(AFFINE_FORMS)} is wanted")
+
+
+def read_volume(
+    path: str | Path,
+    assume_affine: bool = False,
+    fill_nonfinite: bool = False,
+    frame: int | None = None,
+    trust: str = "",
+) -> Volume:
+    """Read one 3D scan from a NIfTI or MGH file.
 
     Args:
-        path: the file; (X, Y, Z, 1) counts as 3D.
+        path: the file, see :func:`bundle.io.inspect.inspect_volume`; (X, Y, Z, 1) counts as 3D.
         assume_affine: accept a header without sform and qform, see :func:`bundle.io.geometry.choose_affine`.
+        fill_nonfinite: set NaN and Inf to 0 instead of refusing them; ``Volume.filled`` counts them.
+        frame: which volume of a file of four to seven axes, counted from 0 in the order in which they are stored.
+        trust: ``"sform"`` or ``"qform"``: which is right where both are there.
 
     Raises:
         InputError: when the file, its geometry or its voxels cannot be used.
+        OptionError: when ``frame`` or ``trust`` is none that could be.
     """
     path = Path(path)
-    with open_nifti(path) as stream:
-        info = inspect_stream(stream, path)
-        grid = info.place(assume_affine)
-        data = _intensities(stored_voxels(stream, info.header, path), info).reshape(grid.shape, order="F")
-    _check_intensities(data, path)
-    return Volume(path, data, grid.affine, info.header)
+    check_reading(frame, trust)
+    info = inspect_volume(path, frame)
+    grid = info.place(assume_affine, trust)
+    with within_memory(path):
+        voxels = stored_voxels(info, is_scan=True)
+        filled = zero_nonfinite(voxels) if fill_nonfinite else 0
+        check_finite(voxels, path)
+        data = _intensities(voxels, info).reshape(grid.shape, order="F")
+        check_contrast(data, path)
+    return Volume(path, data, grid.affine, info.header, grid, filled)
 
 
 def read_voxels(path: str | Path) -> Voxels:
     """Read a 3D file before its geometry and its values are judged: a check must say all that is wrong.
 
     Raises:
-        InputError: when the file is missing, truncated, no NIfTI file, not 3D or not of real numbers.
+        InputError: when the file is missing, truncated, no NIfTI or MGH file, not 3D or not of real numbers.
     """
-    path = Path(path)
-    with open_nifti(path) as stream:
-        info = inspect_stream(stream, path)
-        data = stored_voxels(stream, info.header, path)
+    info = inspect_volume(path)
+    with within_memory(info.path):
+        data = stored_voxels(info)
         if info.scaling is not None:
             slope, inter = info.scaling
             data = data * np.float64(slope) + np.float64(inter)
@@ -90,13 +123,3 @@ def _intensities(voxels: NDArray[Any], info: Inspection) -> NDArray[Any]:
             slope, inter = info.scaling
             voxels = apply_read_scaling(voxels, np.float32(slope), np.float32(inter))
         return np.array(voxels, dtype=np.float32, order="F")
-
-
-def _check_intensities(data: NDArray[Any], path: Path) -> None:
-    unusable = data.size - int(np.count_nonzero(np.isfinite(data)))
-    if unusable:
-        found = f"found {unusable} voxels that are NaN or Inf"
-        raise InputError(path, found, "finite intensities are wanted", "intensities")
-    if data.min() == data.max():
-        found = f"found the value {data.flat[0]:g} in every voxel"
-        raise InputError(path, found, "an image with contrast is wanted", "intensities")

@@ -11,9 +11,10 @@ from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
 from bundle.errors import OptionError
-from bundle.io.inspect import inspect_volume
-from bundle.io.names import SUFFIXES, volume_suffix
-from bundle.io.nifti import open_nifti, parse_header, stored_voxels
+from bundle.io.forms import AFFINE_FORMS, has_both
+from bundle.io.inspect import Inspection, inspect_volume
+from bundle.io.names import NIFTI_SUFFIXES, volume_suffix
+from bundle.io.voxels import stored_voxels
 from bundle.io.whole import refuse_existing, whole_file
 
 GEOMETRY_FIELDS = (
@@ -25,28 +26,38 @@ LABEL_INTENT = 1002
 COMPRESSION_LEVEL = 6
 
 
-def write_label_map(labels: NDArray[Any], source: str | Path, path: str | Path, overwrite: bool = False) -> Path:
+def write_label_map(
+    labels: NDArray[Any],
+    source: str | Path,
+    path: str | Path,
+    overwrite: bool = False,
+    frame: int | None = None,
+    trust: str = "",
+) -> Path:
     """Write labels as int16 NIfTI with exactly the shape, affines, codes, units and pixdim of ``source``.
 
-    The geometry fields are the source's bytes, in its NIfTI version and byte order; names, descriptions and extensions
-    of the source, which may identify a patient, are left out. The file is written, read back and
-    compared before it gets its name, so that no half-written file is ever seen. Equal labels give equal bytes.
+    The geometry fields are the source's bytes, in its NIfTI version and byte order (NIfTI-1 for an MGH file); names,
+    descriptions and extensions of the source, which may identify a patient, are left out. The file is written, read
+    back and compared before it gets its name, so that no half-written file is ever seen. Equal labels give equal bytes.
 
     Args:
         labels: whole numbers within int16, (X, Y, Z) or the source's shape.
         source: the scan.
         path: the file to write, .nii or .nii.gz; missing folders are made.
         overwrite: replace an existing file.
+        frame: which volume of the source it is, where that has more than three axes; the label map is then 3D.
+        trust: ``"sform"`` or ``"qform"``, which the labels were made by. Where the other contradicts it, or cannot be
+            used, its code becomes 0: the label map says one thing.
 
     Raises:
-        InputError: when ``source`` is no 3D NIfTI file.
+        InputError: when ``source`` is no 3D NIfTI or MGH file.
         ValueError: when the labels have another shape or do not fit int16, or ``path`` is no NIfTI name or the scan.
         ExistsError: when ``path`` exists and ``overwrite`` is False.
         OSError: when the file cannot be written, or does not read back as written.
     """
     source, path = Path(source), Path(path)
-    info = inspect_volume(source)
-    scan = info.header
+    info = inspect_volume(source, frame)
+    scan = _trusted(info, trust)
     voxels = _label_voxels(labels, info.shape, source).astype(f"{scan.endianness}i2")
     _check_target(path, source, overwrite)
     header = _label_header(scan)
@@ -55,6 +66,18 @@ def write_label_map(labels: NDArray[Any], source: str | Path, path: str | Path, 
         _write(unfinished, header.binaryblock + bytes(4) + voxels.tobytes("F"))
         _verify(unfinished, path, scan, voxels)
     return path
+
+
+def _trusted(info: Inspection, trust: str) -> Nifti1Header:
+    """Return the header with the code of a form set to 0 that is not to be believed."""
+    header: Nifti1Header = info.header.copy()
+    if not trust or not has_both(header):
+        return header
+    difference = info.place(trust=trust).form_difference
+    if difference is None or difference.contradicts:
+        other = next(form for form in AFFINE_FORMS if form != trust)
+        header[f"{other}_code"] = 0
+    return header
 
 
 def _label_voxels(labels: NDArray[Any], shape: tuple[int, ...], source: Path) -> NDArray[Any]:
@@ -73,8 +96,8 @@ def _label_voxels(labels: NDArray[Any], shape: tuple[int, ...], source: Path) ->
 
 
 def _check_target(path: Path, source: Path, overwrite: bool) -> None:
-    if volume_suffix(path) is None:
-        raise OptionError(path, "found another extension", f"{' or '.join(SUFFIXES)} is wanted")
+    if volume_suffix(path) not in NIFTI_SUFFIXES:
+        raise OptionError(path, "found another extension", f"{' or '.join(NIFTI_SUFFIXES)} is wanted")
     if path.exists() and path.samefile(source):
         raise OptionError(path, "is the scan itself", "another name is wanted")
     if not overwrite:
@@ -104,9 +127,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _verify(partial: Path, path: Path, scan: Nifti1Header, voxels: NDArray[Any]) -> None:
-    with open_nifti(partial) as stream:
-        header = parse_header(stream, partial)
-        written = stored_voxels(stream, header, partial)
+    info = inspect_volume(partial)
+    header, written = info.header, stored_voxels(info)
     changed = [field for field in GEOMETRY_FIELDS if header[field].tobytes() != scan[field].tobytes()]
     if changed or not np.array_equal(written, voxels):
         raise OSError(f"{path}: reads back with other {', '.join(changed) or 'voxels'}; the file as written is wanted")

@@ -17,6 +17,7 @@ from monai.transforms.transform import MapTransform
 from bundle.errors import BundleWarning, FlagWarning
 from bundle.io import Volume, output_path, read_volume, write_label_map
 from bundle.io.names import printable
+from bundle.io.reading import AS_STORED, Reading, reading_of
 from bundle.io.whole import whole_set
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.evidence import Evidence
@@ -60,6 +61,7 @@ def save_outputs(
     overwrite: bool = False,
     notes: Notes | None = None,
     limits: Mapping[str, Limit] | None = None,
+    reading: Reading = AS_STORED,
 ) -> OutputPaths:
     """Write label map, volume table, picture and record of a scan; they appear together once all are complete.
 
@@ -73,6 +75,7 @@ def save_outputs(
         overwrite: replace existing files.
         notes: what the record is to say beside what the scan and the label map do.
         limits: thresholds of the flags; none are looked for by default.
+        reading: how the scan was read.
 
     Raises:
         ExistsError: when an output exists and ``overwrite`` is false.
@@ -80,25 +83,18 @@ def save_outputs(
     paths = OutputPaths.of(source, output_dir)
     notes, limits = notes or Notes(), limits or {}
     with whole_set(astuple(paths), overwrite) as unfinished:
-        volume, warned = _read_again(source)
+        volume, warned = _read_again(source, reading)
         written = OutputPaths(*unfinished)
-        write_label_map(label_map, source, written.label_map)
+        write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
         rows = structure_volumes(label_map, volume.affine, table)
         evidence = Evidence(volume.data, label_map, volume.affine, table, rows, notes.dropped_mm3())
         flags = find_flags(evidence, limits)
         lines = flag_lines(flags)
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
-        draw_qc(
-            volume.data,
-            label_map,
-            volume.affine,
-            table,
-            written.picture,
-            title=printable(Path(source).name),
-            remarks=lines,
-        )
+        title = printable(Path(source).name)
+        draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=title, remarks=lines)
         others, searched = astuple(written)[:-1], looked_for(table, limits)
-        record = scan_record(volume, warned, others, evidence.totals, flags, searched, notes, table)
+        record = scan_record(volume, reading, warned, others, evidence.totals, flags, searched, notes, table)
         write_record(record, written.record)
     if lines:
         message = f"{source}: look twice: {'; '.join(lines)}; see {paths.record.name}"
@@ -106,14 +102,14 @@ def save_outputs(
     return paths
 
 
-def _read_again(source: str | Path) -> tuple[Volume, list[str]]:
+def _read_again(source: str | Path, reading: Reading) -> tuple[Volume, list[str]]:
     """Return a scan and what its reading warned of, without the folder that the scan lies in.
 
     The warnings were given when it was read for segmentation.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        volume = read_volume(source, assume_affine=True)
+        volume = read_volume(source, True, reading.fill_nonfinite, reading.frame, reading.trust)
     messages = [str(entry.message) for entry in caught if issubclass(entry.category, BundleWarning)]
     return volume, [" ".join(message.replace(str(source), volume.path.name).split()) for message in messages]
 
@@ -154,12 +150,12 @@ class SaveOutputsd(MapTransform):
         """Write and pass the data on."""
         result = dict(data)
         image = result[self.image_key]
-        source = image.meta["filename_or_obj"]
+        source, reading = image.meta["filename_or_obj"], reading_of(image.meta)
         notes = Notes(self.maker, network_affine=image.affine, stages=result.get(STAGES_KEY) or Stages())
         for key in self.key_iterator(result):
             notes = replace(notes, dropped=result.get(dropped_key(key)))
             label_map = np.asarray(result[key])
-            save_outputs(label_map, source, self.output_dir, self.table, self.overwrite, notes, self.limits)
+            save_outputs(label_map, source, self.output_dir, self.table, self.overwrite, notes, self.limits, reading)
         return result
 
 

@@ -22,8 +22,9 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import aff2axcodes
 
 from bundle.forms.sidecar import model_files
-from bundle.io.geometry import affine_source, voxel_volume
+from bundle.io.geometry import voxel_volume
 from bundle.io.read import Volume
+from bundle.io.reading import Reading
 from bundle.labels import Label
 from bundle.machine import available_cores, peak_memory
 from bundle.provenance import sha256, versions
@@ -130,6 +131,7 @@ class Notes:
 
 def scan_record(
     volume: Volume,
+    reading: Reading,
     warnings: Sequence[str],
     outputs: Sequence[Path],
     totals: Mapping[str, float | None],
@@ -142,6 +144,7 @@ def scan_record(
 
     Args:
         volume: the scan.
+        reading: how it was read.
         warnings: given while it was read.
         outputs: the other files of the result, as they were written.
         totals: mm³ by name, see ``bundle.results.totals``.
@@ -155,7 +158,7 @@ def scan_record(
         "record_version": RECORD_VERSION,
         "flags": [asdict(flag) for flag in flags],
         "flags_looked_for": list(looked_for),
-        "input": _input(volume, warnings),
+        "input": _input(volume, reading, warnings),
         "outputs": {path.name: sha256(path) for path in outputs},
         "weights": notes.maker.weights_content,
         "config": notes.maker.config,
@@ -178,7 +181,8 @@ def write_record(record: Mapping[str, Any], path: Path) -> None:
     path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _input(volume: Volume, warnings: Sequence[str]) -> dict[str, Any]:
+def _input(volume: Volume, reading: Reading, warnings: Sequence[str]) -> dict[str, Any]:
+    difference = volume.grid.form_difference
     return {
         "name": volume.path.name,
         "sha256": sha256(volume.path),
@@ -186,7 +190,11 @@ def _input(volume: Volume, warnings: Sequence[str]) -> dict[str, Any]:
         "spacing_mm": [round(float(length), 6) for length in voxel_sizes(volume.affine)],
         "orientation": "".join(aff2axcodes(volume.affine)),
         "affine": volume.affine.tolist(),
-        "affine_source": affine_source(volume.header),
+        "affine_source": volume.grid.source,
+        "trusted": reading.trust,
+        "form_difference": {"degrees": difference.degrees, "mm": difference.mm} if difference else None,
+        "frame": reading.frame,
+        "voxels_filled": volume.filled,
         "warnings": list(warnings),
     }
 

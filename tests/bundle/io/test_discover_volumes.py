@@ -9,6 +9,7 @@ import pytest
 
 from bundle.errors import InputError, OptionError
 from bundle.io import Listing, datalist_items, find_volumes, list_inputs
+from bundle.io.names import header_and_image, volume_stem
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -23,6 +24,28 @@ def test_volumes_are_listed_sorted_without_outputs_and_hidden_files(tmp_path):
     )
     touch(tmp_path / "f.nii", "inside.nii.gz")
     assert find_volumes(tmp_path) == [str(tmp_path / name) for name in ("a.nii", "b.nii.gz", "c.NII.GZ")]
+
+
+def test_other_formats_are_listed_and_a_pair_once(tmp_path):
+    touch(tmp_path, "a.hdr", "a.img", "b.mgz", "c.MGH", "d.hdr.gz", "d.img.gz", "E.HDR", "E.IMG", "f.img", "g.mgh.bak")
+    wanted = ("E.HDR", "a.hdr", "b.mgz", "c.MGH", "d.hdr.gz", "f.img")
+    assert find_volumes(tmp_path) == [str(tmp_path / name) for name in wanted]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "halves"),
+    [
+        ("a.nii", "a", ("a.nii", "a.nii")),
+        ("a.b.MGZ", "a.b", ("a.b.MGZ", "a.b.MGZ")),
+        ("a.hdr", "a", ("a.hdr", "a.img")),
+        ("a.img.gz", "a", ("a.hdr.gz", "a.img.gz")),
+        ("A.IMG", "A", ("A.HDR", "A.IMG")),
+        ("a.hdr.nii.gz", "a.hdr", ("a.hdr.nii.gz", "a.hdr.nii.gz")),
+    ],
+)
+def test_stem_and_halves_of_a_name(name, stem, halves):
+    assert volume_stem(name) == stem
+    assert tuple(map(str, header_and_image(name))) == halves
 
 
 def test_missing_folder_is_an_input_error(tmp_path):
