@@ -28,4 +28,5 @@ def test_newest_version_stands_in_the_changelogs():
     version = bundle_version()
     assert version == next(iter(json.loads((ROOT / "metadata.json").read_text())["changelog"]))
     headings = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## [")]
-    assert headings[0].startswith(f"## [{version}] - ")
+    released = [line for line in headings if not line.endswith("Unreleased")]
+    assert released[0].startswith(f"## [{version}] - ")
