@@ -13,6 +13,7 @@ from typing import Any
 from bundle.errors import BundleError, ExistsError, InputError, OptionError, WriteError
 from bundle.io.inspect import inspect_volume
 from bundle.io.whole import PREFIX, refuse_existing
+from bundle.machine import available_memory
 from bundle.results.failures import Failures
 from bundle.results.outputs import OutputPaths
 
@@ -161,9 +162,13 @@ def _check_names(source: str | Path, files: Iterable[Path]) -> None:
 
 def _check_space(source: str | Path, folder: Path) -> None:
     try:
-        needed = prod(inspect_volume(source).shape) // VOXELS_PER_BYTE + PICTURE_BYTES
+        voxels = prod(inspect_volume(source).shape)
     except BundleError:  # what is wrong with the scan is said when it is read
         return
+    room = available_memory()
+    if room is not None and voxels > room:  # so is that it does not fit in memory
+        return
+    needed = voxels // VOXELS_PER_BYTE + PICTURE_BYTES
     free = shutil.disk_usage(_nearest(folder)).free
     if free < needed:
         found = f"found {free / 1e6:.1f} MB free for the results of {source}"

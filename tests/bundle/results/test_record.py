@@ -17,6 +17,7 @@ from bundle.errors import FlagWarning
 from bundle.inference import KeepLargestComponentsd
 from bundle.inference.settings import config_content
 from bundle.io import read_volume
+from bundle.io.reading import AS_STORED
 from bundle.provenance import bundle_version
 from bundle.results import Maker, save_outputs
 from bundle.results.flags import read_limits
@@ -199,7 +200,7 @@ def test_name_of_any_bytes_is_valid_json(tmp_path):
     scan = tmp_path / os.fsdecode(b"he\xffad.nii.gz")
     write_head(scan)
     volume = read_volume(scan)
-    record = scan_record(volume, [], [], dict.fromkeys(TOTALS), [], [], Notes(), TABLE)
+    record = scan_record(volume, AS_STORED, [], [], dict.fromkeys(TOTALS), [], [], Notes(), TABLE)
     write_record(record, tmp_path / "record.json")
     assert os.fsencode(json.loads((tmp_path / "record.json").read_bytes())["input"]["name"]) == b"he\xffad.nii.gz"
 
