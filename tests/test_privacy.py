@@ -55,12 +55,12 @@ def files(folder: Path) -> list[str]:
 
 def state(folder: Path) -> dict[str, int]:
     """Return when each file of the bundle was last written; other tests write what Python and tools cache."""
-    skipped = (".git", "__pycache__", ".venv", "output")
-    return {
-        str(path): path.stat().st_mtime_ns
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part in skipped or part.endswith("_cache") for part in path.parts)
-    }
+    written: dict[str, int] = {}
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part in ("__pycache__", "output") for part in parts):
+            written[str(path)] = path.stat().st_mtime_ns
+    return written
 
 
 @pytest.mark.slow
