@@ -89,11 +89,17 @@ def test_lock_whose_folder_is_still_to_come_is_left_alone(tmp_path):
     assert not lock_file.exists()
 
 
-def test_what_was_interrupted_while_taking_its_place_counts_as_absent(tmp_path):
-    unfinished = tmp_path / f"{PREFIX}1"
+def killed_while_moving(folder: Path) -> Path:
+    """Make what a process leaves that was killed while a set took its places, and return its folder."""
+    unfinished = folder / f"{PREFIX}1"
     unfinished.mkdir()
-    (tmp_path / f"{PREFIX}1.lock").touch()
+    (folder / f"{PREFIX}1.lock").touch()
     (unfinished / JOURNAL).write_text(json.dumps(NAMES))
+    return unfinished
+
+
+def test_what_was_interrupted_while_taking_its_place_counts_as_absent(tmp_path):
+    unfinished = killed_while_moving(tmp_path)
     (tmp_path / "a.bin").write_text("moved already")
     (unfinished / "mark.bin").write_text("not yet")
     (tmp_path / "other.bin").write_text("of someone else")
@@ -102,10 +108,7 @@ def test_what_was_interrupted_while_taking_its_place_counts_as_absent(tmp_path):
 
 
 def test_set_whose_mark_is_in_place_stays(tmp_path):
-    unfinished = tmp_path / f"{PREFIX}1"
-    unfinished.mkdir()
-    (tmp_path / f"{PREFIX}1.lock").touch()
-    (unfinished / JOURNAL).write_text(json.dumps(NAMES))
+    killed_while_moving(tmp_path)
     for name in NAMES:
         (tmp_path / name).write_text("whole")
     sweep(tmp_path)
@@ -113,10 +116,7 @@ def test_set_whose_mark_is_in_place_stays(tmp_path):
 
 
 def test_old_set_stays_when_the_new_one_was_killed_before_it_moved(tmp_path):
-    unfinished = tmp_path / f"{PREFIX}1"
-    unfinished.mkdir()
-    (tmp_path / f"{PREFIX}1.lock").touch()
-    (unfinished / JOURNAL).write_text(json.dumps(NAMES))
+    unfinished = killed_while_moving(tmp_path)
     for name in NAMES:
         (tmp_path / name).write_text("old")
         (unfinished / name).write_text("new")
