@@ -22,7 +22,7 @@ LONGEST_NAME, LONGEST_PATH = 255, 4096
 UNFINISHED = 2 * (len(PREFIX) + 17)
 """Bytes that the path of a file of a set is longer by while it grows, see ``bundle.io.whole``."""
 PICTURE_BYTES = 1 << 20
-"""The picture and the tables of the MNI152 take 0.6 MB."""
+"""The picture and the tables of the MNI152 take 0.9 MB."""
 VOXELS_PER_BYTE = 10
 """The compressed label map of the MNI152 holds 30 voxels in a byte at 1 mm, 14 at 3 mm."""
 

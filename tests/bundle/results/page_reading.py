@@ -9,6 +9,7 @@ from PIL import Image
 from bundle.labels import Label
 from bundle.results import draw_qc
 from bundle.results import picture as layout
+from bundle.results.scene import MARGIN_MM
 
 LEFT_COLOUR, RIGHT_COLOUR, MIDDLE_COLOUR = (255, 0, 0), (0, 0, 255), (0, 200, 0)
 TABLE = [
@@ -17,11 +18,14 @@ TABLE = [
     Label(2, 12, "Middle", MIDDLE_COLOUR),
     Label(3, 51, "Right-Block", RIGHT_COLOUR),
 ]
-# The label map of `blocks` fills a cube, so that every panel is a square that fills its cell.
+# The label map of `blocks` fills a cube, so that every panel is a square that fills its cell; so does the scan, so that
+# the panels of the whole head are squares as high as is allowed.
 CUBE_MM = 60.0
-SCALE = layout.CELL_WIDTH / (CUBE_MM + 2 * layout.MARGIN_MM)  # pixels per mm
+SCALE = layout.CELL_WIDTH / (CUBE_MM + 2 * MARGIN_MM)  # pixels per mm
 PITCH = layout.CELL_WIDTH + layout.CAPTION_HEIGHT + layout.GAP
 LEGEND_LEFT = layout.ROW_NAME_WIDTH + layout.COLUMNS * (layout.CELL_WIDTH + layout.GAP)
+HEAD = layout.MAX_HEAD_HEIGHT
+ROWS_TOP = layout.HEADER_HEIGHT + HEAD + layout.CAPTION_HEIGHT + layout.GAP
 SAGITTAL, CORONAL, AXIAL = range(3)
 
 
@@ -49,9 +53,16 @@ def drawn(folder, *arguments, name="qc.png", title="scan", **options):
 
 
 def panel(page, row, column):
-    top = layout.HEADER_HEIGHT + row * PITCH
+    """Return the panel of a slice, shape (CELL_WIDTH, CELL_WIDTH, 3)."""
+    top = ROWS_TOP + row * PITCH
     left = layout.ROW_NAME_WIDTH + column * (layout.CELL_WIDTH + layout.GAP)
     return page[top : top + layout.CELL_WIDTH, left : left + layout.CELL_WIDTH]
+
+
+def head(page, plane):
+    """Return the panel of the whole head in one plane, shape (HEAD, HEAD, 3)."""
+    left = layout.ROW_NAME_WIDTH + plane * (HEAD + layout.GAP)
+    return page[layout.HEADER_HEIGHT : layout.HEADER_HEIGHT + HEAD, left : left + HEAD]
 
 
 def outline_box(picture, colour):
