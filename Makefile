@@ -22,13 +22,14 @@ demo: export MPLCONFIGDIR ?= $(CURDIR)/.venv/.matplotlib
 demo: $(RUNTIME) $(SAMPLE) ## segment a sample brain scan and print where the results are
 	$(VENV_PYTHON) -m monai.bundle run --config_file configs/inference.json --datalist "['$(SAMPLE)']" \
 		--output_dir output/demo --overwrite True
-	@for file in $(RESULT)_seg.nii.gz $(RESULT)_volumes.tsv $(RESULT)_qc.png $(RESULT)_record.json; do \
+	@for file in $(RESULT)_seg.nii.gz $(RESULT)_volumes.tsv $(RESULT)_qc.png $(RESULT)_seg.json $(RESULT)_record.json; do \
 		test -s "$$file" || { echo "error: $$file was not written" >&2; exit 1; }; \
 	done
 	@echo
 	@echo "label map:      $(RESULT)_seg.nii.gz"
 	@echo "volumes table:  $(RESULT)_volumes.tsv"
 	@echo "picture:        $(RESULT)_qc.png"
+	@echo "BIDS sidecar:   $(RESULT)_seg.json"
 	@echo "record:         $(RESULT)_record.json"
 
 test: $(DEVELOPMENT) ## run the tests; PYTEST_ARGS="-k window" passes options to pytest

@@ -26,6 +26,11 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def bundle_name() -> str:
+    """Return the name of this bundle, from its metadata."""
+    return str(json.loads(METADATA.read_text(encoding="utf-8"))["name"])
+
+
 def bundle_version() -> str:
     """Return the version of this bundle, from its metadata."""
     return str(json.loads(METADATA.read_text(encoding="utf-8"))["version"])

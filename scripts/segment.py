@@ -1,7 +1,7 @@
 """Segment T1-weighted brain MRI: ``python -m scripts.segment INPUT [INPUT ...] --output-dir DIR``.
 
 Each scan NAME.nii.gz gives DIR/NAME/NAME_seg.nii.gz (FreeSurfer codes on the scan's grid), NAME_volumes.tsv,
-NAME_qc.png and NAME_record.json. A scan that cannot be used is reported in one line, the others are still done, and the
+NAME_qc.png, NAME_seg.json and NAME_record.json. A scan that cannot be used is reported in one line, the others are still done, and the
 exit code is 1.
 """
 
@@ -115,7 +115,7 @@ def segment_all(paths: list[str], options: argparse.Namespace) -> int:
                     print_error(error, path)
                 continue
             seconds = time.perf_counter() - started
-            names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.record))
+            names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.sidecar, outputs.record))
             line = f"{outputs.label_map}  {names}  {seconds:.1f} s"
             tqdm.write(" ".join(line.splitlines()))  # a name may hold a line break
     return failed

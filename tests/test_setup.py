@@ -93,7 +93,7 @@ def test_demo_segments_the_sample_with_monai_bundle() -> None:
         ".venv/bin/python -m monai.bundle run --config_file configs/inference.json"
         " --datalist \"['output/mni152_t1.nii.gz']\" --output_dir output/demo --overwrite True"
     ) in commands
-    for ending in ("seg.nii.gz", "volumes.tsv", "qc.png", "record.json"):
+    for ending in ("seg.nii.gz", "volumes.tsv", "qc.png", "seg.json", "record.json"):
         assert f"output/demo/mni152_t1/mni152_t1_{ending}" in commands
 
 

@@ -1,4 +1,4 @@
-"""What the segmentation of a scan leaves behind: label map, volume table, picture and record, all of them or none."""
+"""What the segmentation of a scan leaves behind: label map, volumes, picture, sidecar and record, all or none."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bundle.io.names import printable
 from bundle.io.reading import AS_STORED, Reading, reading_of
 from bundle.io.whole import whole_set
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
+from bundle.provenance import sha256
 from bundle.results.evidence import Evidence
 from bundle.results.flags import (
     DEFAULT_LIMITS,
@@ -31,7 +32,8 @@ from bundle.results.flags import (
     read_limits,
 )
 from bundle.results.picture import draw_qc
-from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, dropped_key, scan_record, write_record
+from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, dropped_key, scan_record, write_json
+from bundle.results.sidecar import bids_sidecar
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
 
 
@@ -42,15 +44,16 @@ class OutputPaths:
     label_map: Path
     volumes: Path
     picture: Path
+    sidecar: Path
     record: Path
 
     @classmethod
     def of(cls, source: str | Path, output_dir: str | Path) -> OutputPaths:
-        """Return ``output_dir/NAME/NAME_seg.nii.gz``, ``_volumes.tsv``, ``_qc.png`` and ``_record.json``."""
+        """Return ``output_dir/NAME/NAME_seg.nii.gz``, ``_volumes.tsv``, ``_qc.png``, ``_seg.json``, ``_record.json``."""
         label_map = output_path(source, output_dir)
         stem = label_map.parent.name
-        others = (label_map.with_name(f"{stem}_{ending}") for ending in ("volumes.tsv", "qc.png", "record.json"))
-        return cls(label_map, *others)
+        endings = ("volumes.tsv", "qc.png", "seg.json", "record.json")
+        return cls(label_map, *(label_map.with_name(f"{stem}_{ending}") for ending in endings))
 
 
 def save_outputs(
@@ -63,7 +66,7 @@ def save_outputs(
     limits: Mapping[str, Limit] | None = None,
     reading: Reading = AS_STORED,
 ) -> OutputPaths:
-    """Write label map, volume table, picture and record of a scan; they appear together once all are complete.
+    """Write the label map of a scan, and its volumes, picture, sidecar and record; they appear together once complete.
 
     Warns with a ``FlagWarning`` of one line when there is a reason to look twice.
 
@@ -93,9 +96,11 @@ def save_outputs(
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
         title = printable(Path(source).name)
         draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=title, remarks=lines)
-        others, searched = astuple(written)[:-1], looked_for(table, limits)
+        others, searched = (written.label_map, written.volumes, written.picture), looked_for(table, limits)
         record = scan_record(volume, reading, warned, others, evidence.totals, flags, searched, notes, table)
-        write_record(record, written.record)
+        write_json(bids_sidecar(record), written.sidecar)
+        record["outputs"][paths.sidecar.name] = sha256(written.sidecar)
+        write_json(record, written.record)
     if lines:
         message = f"{source}: look twice: {'; '.join(lines)}; see {paths.record.name}"
         warnings.warn(message, FlagWarning, stacklevel=2)

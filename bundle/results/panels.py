@@ -52,7 +52,8 @@ def head_panel(scene: Scene, plane: Plane, index: int, size: tuple[int, int]) ->
 
 def _slice(volume: Array, plane: Plane, index: int) -> NDArray[Any]:
     """Return one slice of a volume, shape (up, right)."""
-    return np.moveaxis(volume, plane.normal, 0)[index].T
+    cut: NDArray[Any] = np.moveaxis(volume, plane.normal, 0)[index].T
+    return cut
 
 
 def _positions(plane: Plane, size: tuple[int, int], box: Box) -> tuple[Floats, Floats]:

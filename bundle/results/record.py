@@ -146,7 +146,7 @@ def scan_record(
         volume: the scan.
         reading: how it was read.
         warnings: given while it was read.
-        outputs: the other files of the result, as they were written.
+        outputs: the files of the result, as they were written; the sidecar, which is made of the record, comes later.
         totals: mm³ by name, see ``bundle.results.totals``.
         flags: reasons to look twice.
         looked_for: codes of the flags that were looked for.
@@ -172,13 +172,14 @@ def scan_record(
             name: {"volume_mm3": _rounded(totals[name]), "definition": total.definition}
             for name, total in TOTALS.items()
         },
+        "quality": None,
         "run": {"stages": notes.stages.content, "peak_memory_bytes": peak_memory()},
     }
 
 
-def write_record(record: Mapping[str, Any], path: Path) -> None:
+def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a record as indented JSON in ASCII, whatever bytes a name has, in the order of its fields."""
-    path.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _input(volume: Volume, reading: Reading, warnings: Sequence[str]) -> dict[str, Any]:

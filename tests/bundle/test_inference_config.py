@@ -86,7 +86,7 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
     for scan, stem in ((small_scan, "small"), (second, "b")):
         folder = tmp_path / "out" / stem
         assert sorted(path.name for path in folder.iterdir()) == [
-            f"{stem}_qc.png", f"{stem}_record.json", f"{stem}_seg.nii.gz", f"{stem}_volumes.tsv",
+            f"{stem}_qc.png", f"{stem}_record.json", f"{stem}_seg.json", f"{stem}_seg.nii.gz", f"{stem}_volumes.tsv",
         ]  # fmt: skip
         record = json.loads((folder / f"{stem}_record.json").read_text())
         validate(record, json.loads((ROOT / "configs/record.schema.json").read_text()))

@@ -84,7 +84,7 @@ def test_batch_of_odd_files_names_each_and_does_the_rest(run_main, coarsest, tmp
         assert case.says in line
     results = sorted((tmp_path / "out").glob("*/*_seg.nii.gz"))
     assert len(results) == len(good)
-    assert all(len(list(result.parent.iterdir())) == 4 for result in results)
+    assert all(len(list(result.parent.iterdir())) == 5 for result in results)
 
 
 @pytest.mark.parametrize("name", WITH_OPTIONS)

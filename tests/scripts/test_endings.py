@@ -90,7 +90,7 @@ def test_signal_ends_in_one_line_and_leaves_what_was_done(segment, tmp_path, num
     done = segment(tmp_path / f"out{code}", number)
     assert (done.code, lines(done.err)) == (code, [line])
     assert [path.name for path in (tmp_path / f"out{code}").iterdir()] == ["first"]
-    assert len(list((tmp_path / f"out{code}" / "first").iterdir())) == 4
+    assert len(list((tmp_path / f"out{code}" / "first").iterdir())) == 5
     assert "second" not in done.out
 
 

@@ -83,7 +83,7 @@ def test_one_bad_scan_does_not_stop_the_others(batch):
     assert done.returncode == 1
     assert f"1 of {len(BAD) + 1} scans segmented" in done.stdout
     assert [path.name for path in (folder / "out").iterdir()] == ["small"]
-    assert len(list((folder / "out" / "small").iterdir())) == 4
+    assert len(list((folder / "out" / "small").iterdir())) == 5
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -188,7 +188,7 @@ def test_deploy_config_segments_with_an_exported_archive(run_main, archive, smal
     )
     assert (found == wanted).mean() > 0.995  # it leaves strays in, which the inference config removes
     assert sorted(path.name for path in (tmp_path / "out" / "small").iterdir()) == [
-        "small_qc.png", "small_record.json", "small_seg.nii.gz", "small_volumes.tsv",
+        "small_qc.png", "small_record.json", "small_seg.json", "small_seg.nii.gz", "small_volumes.tsv",
     ]  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def test_segmentation_that_is_killed_leaves_whole_files_or_none(small_scan, coar
         seconds = time.perf_counter() - started
         process.stdin.close()
     wanted = results(whole / "small")
-    assert len(wanted) == 4
+    assert len(wanted) == 5
     out, draw, complete = tmp_path / "out", random.Random(), 0
     with subprocess.Popen(
         [*command, out], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -271,5 +271,5 @@ def test_segmentation_that_is_killed_leaves_whole_files_or_none(small_scan, coar
         assert process.stdout.readline() == "ended\n"
         process.stdin.close()
     assert results(out / "small") == wanted
-    assert len(list((out / "small").iterdir())) == 4
+    assert len(list((out / "small").iterdir())) == 5
     assert complete < KILLS

@@ -48,7 +48,7 @@ def test_names_that_monai_would_evaluate_are_names(run):
     made = {path.parent.name for path in folder.glob("$out/*/*_seg.nii.gz") if not path.is_symlink()}
     assert made == stems, done.stderr
     for stem in stems:
-        assert len(list((folder / "$out" / stem).iterdir())) == 4
+        assert len(list((folder / "$out" / stem).iterdir())) == 5
     assert sorted(path.name for path in folder.iterdir()) == ["$out", "in", "mine", "~home.nii.gz"]
 
 

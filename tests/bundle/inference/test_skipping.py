@@ -45,7 +45,7 @@ def test_bad_scans_are_one_line_each_and_the_reason_is_the_last(scans, run_modul
     )
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in out.iterdir()) == ["$f#1", "a", "c", "e"]
-    assert [len(list((out / name).iterdir())) for name in ("a", "c", "$f#1")] == [4, 4, 4]
+    assert [len(list((out / name).iterdir())) for name in ("a", "c", "$f#1")] == [5, 5, 5]
 
 
 def test_failure_while_writing_does_not_stop_the_others(scans, tmp_path, monkeypatch, capsys):

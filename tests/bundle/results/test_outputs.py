@@ -1,4 +1,4 @@
-"""The files of a scan: all four or none."""
+"""The files of a scan: all five or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundle.labels import Label
 from bundle.results import OutputPaths, check_outputs, save_outputs
 
 TABLE = [Label(0, 0, "Background", (0, 0, 0)), Label(1, 7, "A", (255, 0, 0))]
-NAMES = ["scan_qc.png", "scan_record.json", "scan_seg.nii.gz", "scan_volumes.tsv"]
+NAMES = ["scan_qc.png", "scan_record.json", "scan_seg.json", "scan_seg.nii.gz", "scan_volumes.tsv"]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_four_files_lie_in_a_folder_of_the_scans_name(scan, label_map, tmp_path):
+def test_five_files_lie_in_a_folder_of_the_scans_name(scan, label_map, tmp_path):
     paths = save_outputs(label_map, scan, tmp_path / "new" / "out", TABLE)
     assert paths == OutputPaths.of(scan, tmp_path / "new" / "out")
     assert [f"scan/{name}" for name in NAMES] == list(content(tmp_path / "new" / "out"))
@@ -60,7 +60,7 @@ def test_existing_file_is_named_and_kept_unless_overwriting(scan, label_map, tmp
     assert content(out) == {f"scan/{name}": b"mine"}
     check_outputs([{"image": str(scan)}], out, overwrite=True)
     save_outputs(label_map, scan, out, TABLE, overwrite=True)
-    assert len(content(out)) == 4
+    assert len(content(out)) == 5
     assert b"mine" not in content(out).values()
 
 

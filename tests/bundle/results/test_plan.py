@@ -58,7 +58,7 @@ def _dangling_link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize(
     ("put", "kind"),
     [(_folder, "a folder"), (_link, "a link"), (_dangling_link, "a link"), (os.mkfifo, "no regular file")],

@@ -21,7 +21,7 @@ from bundle.io.reading import AS_STORED
 from bundle.provenance import bundle_version
 from bundle.results import Maker, save_outputs
 from bundle.results.flags import read_limits
-from bundle.results.record import Notes, Stages, scan_record, write_record
+from bundle.results.record import Notes, Stages, scan_record, write_json
 from bundle.results.totals import TOTALS
 from tests.conftest import ROOT
 from tests.heads import AFFINE, CODES, TABLE, write_head
@@ -67,11 +67,11 @@ def test_record_of_unknown_origin_is_complete_and_says_null(tmp_path):
     assert record["computation"] == dict.fromkeys(("device", "engine", "precision", "threads", "seed"))
     assert record["run"]["stages"]["read"] == {"seconds": None, "peak_memory_bytes": None}
     assert record["run"]["stages"]["write"]["seconds"] > 0
-    assert record["flags"] == []
+    assert (record["flags"], record["quality"]) == ([], None)
     assert len(record["flags_looked_for"]) == 13
     assert record["versions"]["bundle"] == bundle_version()
     for name, path in (("head_seg.nii.gz", paths.label_map), ("head_volumes.tsv", paths.volumes),
-                       ("head_qc.png", paths.picture)):  # fmt: skip
+                       ("head_qc.png", paths.picture), ("head_seg.json", paths.sidecar)):  # fmt: skip
         assert record["outputs"].pop(name) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert record["outputs"] == {}
     assert record["input"]["sha256"] == hashlib.sha256((tmp_path / "head.nii.gz").read_bytes()).hexdigest()
@@ -201,7 +201,7 @@ def test_name_of_any_bytes_is_valid_json(tmp_path):
     write_head(scan)
     volume = read_volume(scan)
     record = scan_record(volume, AS_STORED, [], [], dict.fromkeys(TOTALS), [], [], Notes(), TABLE)
-    write_record(record, tmp_path / "record.json")
+    write_json(record, tmp_path / "record.json")
     assert os.fsencode(json.loads((tmp_path / "record.json").read_bytes())["input"]["name"]) == b"he\xffad.nii.gz"
 
 
