@@ -26,6 +26,11 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def hashed_files(paths: Iterable[str | Path]) -> list[dict[str, str]]:
+    """Return name, without its folder, and SHA-256 of each file."""
+    return [{"name": Path(path).name, "sha256": sha256(path)} for path in paths]
+
+
 def bundle_name() -> str:
     """Return the name of this bundle, from its metadata."""
     return str(json.loads(METADATA.read_text(encoding="utf-8"))["name"])

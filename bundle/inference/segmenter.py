@@ -85,7 +85,7 @@ class Segmenter:
             device=self.device,
             mirror_averaging=self._optional("mirror_averaging", None),
             seed=self._optional("seed", None),
-            config=config_content(files, self.parser.get(), overrides, tables),
+            config=config_content(files, self.parser.get(), overrides, tables, self._optional("maker::settings", {})),
         )
 
     @property
@@ -126,7 +126,6 @@ class Segmenter:
         stages.end("network")
         result = self._restore(data, logits)
         del logits  # hundreds of megabytes
-        stages.end("restore")
         for save in self._saving:
             save({**result, "pred": _codes(result), STAGES_KEY: stages})
         return paths

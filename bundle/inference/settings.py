@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bundle.provenance import sha256
+from bundle.provenance import hashed_files
 
 PLACES = (
     *("bundle_root", "dataset_dir", "datalist", "output_dir", "overwrite", "cache_dir", "checkpoint", "label_table"),
@@ -18,7 +18,11 @@ PLACES = (
 
 
 def config_content(
-    files: Sequence[str], config: Mapping[str, Any], overrides: Mapping[str, Any], tables: Sequence[str | Path] = ()
+    files: Sequence[str],
+    config: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    tables: Sequence[str | Path] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the names and SHA-256 of the config's files, the overrides, and the SHA-256 of the config they make.
 
@@ -30,12 +34,14 @@ def config_content(
         config: what they and the overrides amount to, unresolved.
         overrides: ids that were replaced.
         tables: further files that the config names by its ``PLACES``.
+        settings: values of ids as they were used, see ``bundle.results.Maker``.
     """
     kept = {name: value for name, value in config.items() if name not in PLACES}
     canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), default=str)
     return {
-        "files": [{"name": Path(file).name, "sha256": sha256(file)} for file in (*files, *tables)],
+        "files": hashed_files((*files, *tables)),
         "overrides": {name: _plain(value) for name, value in sorted(overrides.items()) if name not in PLACES},
+        "settings": dict(settings or {}),
         "sha256": hashlib.sha256(canonical.encode()).hexdigest(),
     }
 

@@ -49,7 +49,7 @@ class OutputPaths:
 
     @classmethod
     def of(cls, source: str | Path, output_dir: str | Path) -> OutputPaths:
-        """Return ``output_dir/NAME/NAME_seg.nii.gz``, ``_volumes.tsv``, ``_qc.png``, ``_seg.json``, ``_record.json``."""
+        """Return ``output_dir/NAME/NAME_seg.nii.gz`` and, beside it, the files of the other endings."""
         label_map = output_path(source, output_dir)
         stem = label_map.parent.name
         endings = ("volumes.tsv", "qc.png", "seg.json", "record.json")
@@ -156,7 +156,10 @@ class SaveOutputsd(MapTransform):
         result = dict(data)
         image = result[self.image_key]
         source, reading = image.meta["filename_or_obj"], reading_of(image.meta)
-        notes = Notes(self.maker, network_affine=image.affine, stages=result.get(STAGES_KEY) or Stages())
+        stages = result.get(STAGES_KEY)
+        if stages is not None:
+            stages.end("restore")
+        notes = Notes(self.maker, network_affine=image.affine, stages=stages or Stages())
         for key in self.key_iterator(result):
             notes = replace(notes, dropped=result.get(dropped_key(key)))
             label_map = np.asarray(result[key])

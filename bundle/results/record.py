@@ -3,8 +3,8 @@
 It is the commit mark of the files of a scan: written last, with the SHA-256 of the others. Times and memory stand apart
 in ``run``; but for them, two runs on one machine give the same bytes (``tests/bundle/results/test_record.py``). Of the
 scan it holds the file's name, its hash and where it lies in space: no folder, nothing of its header's text.
-``configs/record.schema.json`` describes every field. ``null`` stands for what nobody knew: a run through
-``monai.bundle run`` cannot know its config files and the seconds of what was before the writing.
+``configs/record.schema.json`` describes every field. ``null`` stands for what nobody knew: MONAI does not
+tell a config which files it came from, so ``monai.bundle run`` leaves them out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bundle.io.read import Volume
 from bundle.io.reading import Reading
 from bundle.labels import Label
 from bundle.machine import available_cores, peak_memory
-from bundle.provenance import sha256, versions
+from bundle.provenance import hashed_files, sha256, versions
 from bundle.results.flags import Flag
 from bundle.results.totals import TOTALS
 
@@ -71,6 +71,8 @@ class Maker:
         mirror_averaging: whether the mirror image was averaged in.
         seed: of what is drawn at random; nothing is in this bundle's inference.
         config: the config, see ``bundle.inference.settings``.
+        settings: values of ids that a label map depends on, as they were used; for where the config is not known.
+        tables: files that the config names.
     """
 
     weights: str | Path | None = None
@@ -79,6 +81,16 @@ class Maker:
     mirror_averaging: bool | None = None
     seed: int | None = None
     config: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] | None = None
+    tables: Sequence[str | Path | None] = ()
+
+    @cached_property
+    def config_content(self) -> Mapping[str, Any] | None:
+        """The config; of one whose files are not known the tables and settings alone."""
+        if self.config is not None or self.settings is None:
+            return self.config
+        tables = hashed_files(table for table in self.tables if table is not None)
+        return {"files": tables, "overrides": None, "settings": dict(self.settings), "sha256": None}
 
     @cached_property
     def weights_content(self) -> dict[str, str] | None:
@@ -161,7 +173,7 @@ def scan_record(
         "input": _input(volume, reading, warnings),
         "outputs": {path.name: sha256(path) for path in outputs},
         "weights": notes.maker.weights_content,
-        "config": notes.maker.config,
+        "config": notes.maker.config_content,
         "versions": versions(PACKAGES),
         "computation": notes.maker.computation,
         "steps": {
