@@ -1,19 +1,24 @@
 """Segment T1-weighted brain MRI: ``python -m scripts.segment INPUT [INPUT ...] --output-dir DIR``.
 
 Each scan NAME.nii.gz gives DIR/NAME/NAME_seg.nii.gz (FreeSurfer codes on the scan's grid), NAME_volumes.tsv,
-NAME_qc.png, NAME_seg.json and NAME_record.json. A scan that cannot be used is reported in one line, the others are still done, and the
-exit code is 1.
+NAME_qc.png, NAME_seg.json and NAME_record.json; a run over a folder leaves DIR/run_TIME.json too. A scan that cannot be
+used is reported in one line, the others are still done, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundle.choices import ENGINES, PRECISIONS
 from scripts.command import ROOT, make_parser, print_error, run_program
+
+if TYPE_CHECKING:
+    from bundle.results import RunRecord
 
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
@@ -69,28 +74,33 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs, say what is left out, and return the number of those that failed."""
     from bundle.io import list_inputs
-    from bundle.results import plan_outputs
+    from bundle.results import RunRecord, plan_outputs
 
     listing = list_inputs(options.inputs, options.recursive)
     plan = plan_outputs(listing.scans, options.output_dir, options.overwrite)
+    record = RunRecord(options.inputs, options.output_dir, listing)
     for line in listing.lines():
         print(line, file=sys.stderr)
     for error in listing.errors:
         print_error(error)
+        record.failed(error.path, error)
     for path, refusal in plan.refused:
         print_error(refusal, path)
+        record.failed(path, refusal)
     failed = len(listing.errors) + len(plan.refused)
     if plan.scans:
-        failed += segment_all(plan.scans, options)
+        failed += segment_all(plan.scans, options, record)
     wanted = len(listing.scans) + len(listing.errors)
-    if wanted > 1 or listing.left_out:
+    folders = any(map(os.path.isdir, options.inputs))
+    if wanted > 1 or folders:
         left_out = f", {len(listing.left_out)} left out" if listing.left_out else ""
-        print(f"{wanted - failed} of {wanted} scans segmented{left_out}")
+        kept = f"; {record.write()}" if folders else ""
+        print(" ".join(f"{wanted - failed} of {wanted} scans segmented{left_out}{kept}".splitlines()))
     return failed
 
 
-def segment_all(paths: list[str], options: argparse.Namespace) -> int:
-    """Segment scans one after another and return the number of those that failed."""
+def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord) -> int:
+    """Segment scans one after another, note what becomes of them, and return the number of those that failed."""
     from torch import device
     from tqdm import tqdm
 
@@ -113,7 +123,9 @@ def segment_all(paths: list[str], options: argparse.Namespace) -> int:
                 failed += 1
                 with bar.external_write_mode(sys.stderr):
                     print_error(error, path)
+                record.failed(path, error)
                 continue
+            record.segmented(path)
             seconds = time.perf_counter() - started
             names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.sidecar, outputs.record))
             line = f"{outputs.label_map}  {names}  {seconds:.1f} s"

@@ -6,6 +6,7 @@ from bundle.results.outputs import OutputPaths, SaveOutputsd, name_maker, save_o
 from bundle.results.picture import draw_qc
 from bundle.results.plan import Plan, check_outputs, plan_outputs
 from bundle.results.record import Maker
+from bundle.results.run_record import RunRecord
 from bundle.results.volumes import StructureVolume, structure_volumes, write_volumes
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Maker",
     "OutputPaths",
     "Plan",
+    "RunRecord",
     "SaveOutputsd",
     "StructureVolume",
     "check_outputs",

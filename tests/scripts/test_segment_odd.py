@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 
 import pytest
+from jsonschema import validate
 
 from bundle.inference.segmenter import Segmenter
 from tests.conftest import ROOT
@@ -81,13 +83,42 @@ def test_outputs_that_are_in_the_way_are_refused_in_a_line_each(run):
 
 
 def test_closing_line_counts_what_failed_and_what_was_left_out(run):
-    _, done = run
+    folder, done = run
     left_out = [line for line in done.stderr.splitlines() if line.startswith("left out: ")]
     assert left_out == [
         "left out: in/notes.txt: of another format",
         "left out: in/sub: a sub-folder (scripts.segment --recursive walks it)",
     ]
-    assert done.stdout.splitlines()[-1] == "7 of 13 scans segmented, 2 left out"
+    (record,) = folder.glob("$out/run_*.json")
+    assert done.stdout.splitlines()[-1] == f"7 of 13 scans segmented, 2 left out; $out/{record.name}"
+
+
+def test_record_of_the_run_holds_what_was_printed_and_no_folder(run):
+    folder, _ = run
+    (path,) = folder.glob("$out/run_*.json")
+    record = json.loads(path.read_text())
+    validate(record, json.loads((ROOT / "configs/run.schema.json").read_text()))
+    assert record["inputs"] == ["in", "@y.nii.gz", "~home.nii.gz"]
+    assert sorted(entry["name"] for entry in record["segmented"]) == sorted((*NAMES, "~tilde.nii.gz", "~home.nii.gz"))
+    assert {entry["result"] for entry in record["segmented"]} == {
+        path.name for path in (folder / "$out").iterdir() if len(list(path.glob("*_record.json"))) == 1
+    }
+    assert record["left_out"] == [
+        {"name": "notes.txt", "reason": "of another format"},
+        {"name": "sub", "reason": "a sub-folder (scripts.segment --recursive walks it)"},
+    ]
+    failed = {entry["name"]: (entry["code"], entry["reason"]) for entry in record["failed"]}
+    assert len(failed) == len(record["failed"]) == 6
+    assert failed["broken.nii.gz"] == (
+        "missing", "broken.nii.gz: found a link to nowhere, which is not there; its file is wanted",
+    )  # fmt: skip
+    assert failed["taken.nii.gz"] == (
+        "exists", "taken/taken_qc.png: is a folder; a plain file, or a free name, is wanted",
+    )  # fmt: skip
+    assert failed["@y.nii.gz"] == (
+        "pairs", "@y.nii.gz: found the name @y in @y.nii.gz too; one output for each scan is wanted",
+    )  # fmt: skip
+    assert str(folder) not in path.read_text()
 
 
 def test_nothing_is_loaded_where_no_scan_can_be_done(run_main, tmp_path, monkeypatch):
@@ -99,7 +130,8 @@ def test_nothing_is_loaded_where_no_scan_can_be_done(run_main, tmp_path, monkeyp
         f"left out: {tmp_path}/notes.txt: of another format",
         f"error: {tmp_path}: found no scan; at least one .nii or .nii.gz file is wanted",
     ]
-    assert done.stdout == "0 of 1 scans segmented, 1 left out\n"
+    (record,) = (tmp_path / "out").iterdir()
+    assert done.stdout == f"0 of 1 scans segmented, 1 left out; {record}\n"
 
 
 @pytest.mark.parametrize("value", ["$1 / 0", "@nothing", "%nothing"])
