@@ -6,6 +6,7 @@ records keep its ``code``. What only a programmer can get wrong (a tensor of ano
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,14 +164,37 @@ class FlagWarning(BundleWarning):
     """A result that somebody should look at twice; one line that names the scan and says why."""
 
 
-def root_cause(error: BaseException) -> BaseException:
+NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "could not create a memory object")
+"""Parts of what PyTorch, oneDNN, OpenVINO, ONNX Runtime and CUDA say when an allocation fails, in lower case."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error, or a library's word for it, is that no memory was left."""
+    if isinstance(error, BundleError):
+        return False
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return any(words in str(error).lower() for words in NO_MEMORY)
+
+
+def root_cause(error: BaseException, subject: str | Path = "") -> BaseException:
     """Return what a user can act on: the first ``BundleError`` or ``OSError`` among the causes of an error.
 
     MONAI's ``Compose`` and config parser wrap what goes wrong inside them in a ``RuntimeError``; where no cause is one
-    of these, the first that is not such a wrapper is returned.
+    of these, the first that is not such a wrapper is returned. That no memory is left, or that a file has
+    gone, becomes an ``InputError``.
+
+    Args:
+        error: an error, or a wrapper around it.
+        subject: what it is about.
     """
     link: BaseException | None = error
     while link is not None:
+        if lacks_memory(link):
+            wanted = "more is wanted (close other programs, or raise the limit of the container or of ulimit -v)"
+            return InputError(subject or "memory", "found too little memory for it", wanted, "memory")
+        if type(link) is FileNotFoundError and link.filename:
+            return MissingError(link.filename, "no such file or folder", "one that stays is wanted")
         if isinstance(link, (BundleError, OSError)):
             return link
         link = link.__cause__
@@ -181,7 +205,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 def one_line(error: BaseException, subject: str | Path = "") -> str:
     """Return the message of an error's ``root_cause`` in one line, with its subject in front where it lacks it."""
-    cause = root_cause(error)
+    cause = root_cause(error, subject)
     message, name = (" ".join(str(text).split()) for text in (cause, subject))
     message = message or type(cause).__name__
     return message if name in message else f"{name}: {message}"
@@ -195,7 +219,7 @@ def error_line(error: BaseException, subject: str | Path = "", hint: str = "") -
         subject: what it is about, put in front where the message lacks it.
         hint: put behind what nobody foresaw: how more is found out.
     """
-    cause = root_cause(error)
+    cause = root_cause(error, subject)
     reason = one_line(error, subject)
     if isinstance(cause, (BundleError, OSError, ValueError, RuntimeError)):
         return reason

@@ -104,6 +104,7 @@ class OpenVinoNetwork(EngineNetwork):
 
         Raises:
             ValueError: when the model takes no image of this shape.
+            MemoryError: when it gives nothing back, which it does where an allocation failed.
         """
         array = image.detach().cpu().contiguous().numpy()
         try:
@@ -112,6 +113,8 @@ class OpenVinoNetwork(EngineNetwork):
             raise ValueError(
                 f"OpenVINO refused an image of shape {tuple(image.shape)} ({_last_line(error)})"
             ) from error
+        if not found[0].size:
+            raise MemoryError("OpenVINO gave an empty answer")
         return torch.from_numpy(found[0]).to(image.device)
 
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from bundle.errors import ExistsError, WriteError
+from bundle.errors import BundleError, ExistsError, WriteError
 
 PREFIX = ".unfinished-"
 SETTLED = 60.0
@@ -145,6 +145,10 @@ def _unfinished_folder(folder: Path) -> Iterator[Path]:
             raise WriteError(folder, error.found, error.wanted) from error  # of a file within the set
         if isinstance(error, OSError) and error.errno in FULL:
             raise WriteError(folder, f"cannot be written ({error.strerror})", "free space is wanted") from error
+        ours = unfinished in error.path.parents if isinstance(error, BundleError) else isinstance(error, OSError)
+        if ours and not unfinished.is_dir():
+            found = "was removed, or cannot be reached any more, while files were written to it"
+            raise WriteError(folder, found, "a folder that stays is wanted") from error
         raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

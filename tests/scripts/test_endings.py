@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-
-Ended = namedtuple("Ended", "code out err")
-
-HOST = """
-import json, os, resource, signal, sys, time
-import torch
-torch.set_num_threads(1)  # threads that were started would not live on in a child
-from pathlib import Path
-import bundle.inference.segmenter, tqdm
-from scripts.segment import main
-print("ready", flush=True)
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if not child:
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(order[name], os.O_WRONLY | os.O_CREAT, 0o600), number)
-        if order["limit"]:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
-        code = 99
-        try:
-            code = main(order["arguments"])
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    if order["signal"]:
-        folder = Path(order["wait"])
-        while not (folder.is_dir() and any(".unfinished" in path.name for path in folder.iterdir())):
-            time.sleep(0.001)
-        os.kill(child, order["signal"])
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-"""Runs the program in a child for each order that it reads, and may send the child a signal while it writes a file."""
+from tests.scripts.host import Ended, running_host
 
 
 @pytest.fixture(scope="module")
@@ -59,45 +23,30 @@ def scans(tiny_scan, tmp_path_factory):
 @pytest.fixture(scope="module")
 def segment(scans, tiny_config, tmp_path_factory):
     """Run scripts.segment on two scans, and return how it ended."""
-    folder = tmp_path_factory.mktemp("endings")
-    with subprocess.Popen(
-        [sys.executable, "-c", HOST], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as host:
-        assert host.stdout.readline() == "ready\n"
+    with running_host(tmp_path_factory.mktemp("endings")) as host:
 
-        def run(out: Path, signal_number: int = 0, limit: int = 0) -> Ended:
-            files = {name: folder / f"{out.name}.{name}" for name in ("out", "err")}
+        def run(out: Path, **fault: object) -> Ended:
             options = ["--output-dir", str(out), "--config", str(tiny_config), "--engine", "torch", "--device", "cpu"]
-            order = {"arguments": [*scans.values(), *options], "limit": limit, "signal": signal_number}
-            order |= {"wait": str(out / "second")} | {name: str(path) for name, path in files.items()}
-            print(json.dumps(order), file=host.stdin, flush=True)
-            code = int(host.stdout.readline())
-            return Ended(code, *(files[name].read_text() for name in ("out", "err")))
+            return host.run("segment", [*scans.values(), *options], **fault)
 
         yield run
-        host.stdin.close()
-
-
-def lines(text: str) -> list[str]:
-    """Return the lines of a stderr, without flags and what MONAI logs of a config that lies alone."""
-    return [line for line in text.splitlines() if "metadata" not in line and not line.startswith("warning: ")]
 
 
 @pytest.mark.parametrize(
     ("number", "code", "line"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_signal_ends_in_one_line_and_leaves_what_was_done(segment, tmp_path, number, code, line):
-    done = segment(tmp_path / f"out{code}", number)
-    assert (done.code, lines(done.err)) == (code, [line])
+    done = segment(tmp_path / f"out{code}", signal=number, wait=tmp_path / f"out{code}" / "second")
+    assert (done.code, done.lines) == (code, [line])
     assert [path.name for path in (tmp_path / f"out{code}").iterdir()] == ["first"]
     assert len(list((tmp_path / f"out{code}" / "first").iterdir())) == 5
     assert "second" not in done.out
 
 
 def test_file_that_may_not_grow_is_one_line_and_leaves_nothing(segment, scans, tmp_path):
-    done = segment(tmp_path / "limited", limit=3000)
+    done = segment(tmp_path / "limited", file_size=3000)
     assert done.code == 1
-    assert lines(done.err) == [
+    assert done.lines == [
         f"error: {scans[name]}: {tmp_path}/limited/{name}: cannot be written (File too large); free space is wanted"
         for name in ("first", "second")
     ]
@@ -122,10 +71,10 @@ def test_full_disk_is_one_line_and_leaves_nothing(segment, scans, tmp_path):
     finally:
         subprocess.run(["umount", small], check=True)
     assert (full.code, refused.code) == (1, 1)
-    assert lines(full.err) == [
+    assert full.lines == [
         f"error: {scans[name]}: {tmp_path}/small/full/{name}: cannot be written (No space left on device); "
         "free space is wanted"
         for name in ("first", "second")
     ]
-    assert [line.endswith("MB is wanted") for line in lines(refused.err)] == [True, True]
+    assert [line.endswith("MB is wanted") for line in refused.lines] == [True, True]
     assert "engine" not in refused.out  # no network was loaded for it
