@@ -84,7 +84,7 @@ def test_no_host_is_asked_and_nothing_is_written_outside_results_and_cache(alone
     assert {name.split("/")[0] for name in files(folders["cache"])} == {
         "brain_mri_transformer_segmentation", "matplotlib",
     }  # fmt: skip
-    assert len(files(folders["results"])) == 2 * (2 + 4)
+    assert len(files(folders["results"])) == 2 * (2 + 5)
     assert state(ROOT) == before
 
 
