@@ -1,13 +1,14 @@
 """How much of a segmentation is left when a scan's intensities are disturbed: Dice to the labels of the scan itself,
 with the bundle's rules and with two percentiles of all voxels alone.
 
-``python -m benchmarks.intensities [SCAN ...] [--only TEXT] [--pixdim MM] [--json FILE]``; scans are stripped, with a
+``python -m benchmarks.intensities [SCAN ...] [--only PATTERN] [--pixdim MM] [--json FILE]``; scans are stripped, with a
 background of 0; without any the MNI152 T1 at 1 mm is used. The mean is over the 31 structures other than CSF.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -57,7 +58,7 @@ def score(segmenter: Segmenter, scan: str, only: str, folder: Path, seed: int) -
     whole = labels_of(segmenter, segmenter.preprocessing({"image": scan}))
     stock = stock_rules(segmenter.preprocessing)
     for name, change in INTENSITIES.items():
-        if only not in name:
+        if not re.search(only, name):
             continue
         disturbed, reference, affine = change((image.get_fdata(dtype=np.float32), whole, image.affine), seed)
         changed = nib.Nifti1Image(disturbed.astype(np.float32), affine)
@@ -81,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("scans", nargs="*", metavar="SCAN")
-    parser.add_argument("--only", default="", metavar="TEXT", help="conditions whose name holds this")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="conditions whose name this fits")
     parser.add_argument("--pixdim", type=float, default=1.25, metavar="MM", help="edge of the network's voxels")
     parser.add_argument("--checkpoint", default=str(CHECKPOINT))
     parser.add_argument("--json")

@@ -121,6 +121,12 @@ def test_inside_does_not_see_the_rim(head, times, mm):
     assert measure_inside(image, SPACING).span == pytest.approx(WHITE, rel=0.05)
 
 
+def test_inside_is_seen_where_a_bright_rim_is_open_below(head):
+    image = np.where((depth() > 0) & (depth() < 0.15), 12 * WHITE, head)[:, :, 30:]
+    assert WHITE < np.median(image[image > image.mean()]) / 7  # the brain is a hole to begin with
+    assert measure_inside(image, SPACING).span == pytest.approx(WHITE, rel=0.05)
+
+
 def test_without_a_head_or_its_outside_there_is_no_inside(head):
     assert measure_inside(head[30:50, 40:60, 30:50], SPACING) is None
     assert measure_inside(np.zeros((30, 30, 30)), SPACING) is None
