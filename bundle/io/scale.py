@@ -169,7 +169,7 @@ def _head(image: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not bright.size:
         return np.zeros(image.shape, dtype=bool)
     head = image > np.median(bright) / 7
-    filled = head.copy()
+    filled: NDArray[np.bool_] = head.copy()
     for axis in range(3):
         for plane, result in zip(np.moveaxis(head, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
             result |= ndimage.binary_fill_holes(plane)
