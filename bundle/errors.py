@@ -156,6 +156,10 @@ class GeometryWarning(BundleWarning):
     """A file that is used although its header contradicts itself a little; one line that names the file."""
 
 
+class IntensityWarning(BundleWarning):
+    """A scan whose intensities are scaled otherwise than by its percentiles; one line that names the file."""
+
+
 class EngineWarning(BundleWarning):
     """A model that runs otherwise than it was meant to: in another engine, or converted anew each time."""
 

@@ -3,6 +3,7 @@
 from bundle.engines import ENGINES, load_network
 from bundle.errors import WeightsError
 from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
+from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.skipping import SkippingDataset, SkippingEvaluator, collate_scans
 from bundle.inference.windows import WindowInferer
@@ -11,7 +12,9 @@ from bundle.io import load_weights
 __all__ = [
     "ENGINES",
     "KeepLargestComponentsd",
+    "PlaceBackgroundd",
     "RestoreLabelMapd",
+    "ScaleIntensitiesd",
     "SkippingDataset",
     "SkippingEvaluator",
     "WeightsError",

@@ -18,6 +18,7 @@ from bundle.errors import BundleWarning, FlagWarning
 from bundle.io import Volume, output_path, read_volume, write_label_map
 from bundle.io.names import printable
 from bundle.io.reading import AS_STORED, Reading, reading_of
+from bundle.io.scale import scale_of
 from bundle.io.whole import whole_set
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.provenance import sha256
@@ -159,7 +160,7 @@ class SaveOutputsd(MapTransform):
         stages = result.get(STAGES_KEY)
         if stages is not None:
             stages.end("restore")
-        notes = Notes(self.maker, network_affine=image.affine, stages=stages or Stages())
+        notes = Notes(self.maker, network_affine=image.affine, stages=stages or Stages(), scale=scale_of(image.meta))
         for key in self.key_iterator(result):
             notes = replace(notes, dropped=result.get(dropped_key(key)))
             label_map = np.asarray(result[key])

@@ -25,6 +25,7 @@ from bundle.forms.sidecar import model_files
 from bundle.io.geometry import voxel_volume
 from bundle.io.read import Volume
 from bundle.io.reading import Reading
+from bundle.io.scale import Scale
 from bundle.labels import Label
 from bundle.machine import available_cores, peak_memory
 from bundle.provenance import hashed_files, sha256, versions
@@ -126,12 +127,14 @@ class Notes:
         dropped: voxels of the network's grid that each structure lost since they lay apart from it, by code.
         network_affine: voxel to world of the network's grid, shape (4, 4).
         stages: seconds and memory so far.
+        scale: what became black and white in the image that the network saw.
     """
 
     maker: Maker = field(default_factory=Maker)
     dropped: Mapping[int, int] | None = None
     network_affine: Any = None
     stages: Stages = field(default_factory=Stages)
+    scale: Scale | None = None
 
     def dropped_mm3(self) -> dict[int, float]:
         """Return the volume that each structure lost, by code."""
@@ -177,6 +180,7 @@ def scan_record(
         "versions": versions(PACKAGES),
         "computation": notes.maker.computation,
         "steps": {
+            "intensities": asdict(notes.scale) if notes.scale else None,
             "mirror_averaging": notes.maker.mirror_averaging,
             "largest_component": _dropped(notes, table),
         },

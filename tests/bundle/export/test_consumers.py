@@ -20,6 +20,7 @@ from monai.data import MetaTensor
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from bundle.forms import write_torchscript
+from bundle.inference.intensities import LOWER, UPPER
 from bundle.inference.segmenter import Segmenter
 from bundle.io import load_weights
 from bundle.labels import read_labels
@@ -120,6 +121,17 @@ def test_deploy_config_keeps_step_with_the_inference_config():
     # Spacingd can be inverted, and MONAI Label needs the other; float32 halves the memory of the way back.
     resample = next(step for step in wanted if step["_target_"] == "Lambdad")
     resample |= {**resample.pop("func"), "_target_": "Spacingd", "dtype": "float32"}
+    # The bundle's own rules for intensities are these stock percentiles on all but odd scans.
+    wanted.remove({"_target_": "bundle.inference.PlaceBackgroundd", "keys": "image"})
+    scale = next(step for step in wanted if step["_target_"] == "bundle.inference.ScaleIntensitiesd")
+    scale |= {
+        "_target_": "ScaleIntensityRangePercentilesd",
+        "lower": LOWER,
+        "upper": UPPER,
+        "b_min": 0.0,
+        "b_max": 1.0,
+        "clip": True,
+    }
     assert steps == wanted
 
 

@@ -18,6 +18,7 @@ from bundle.inference import KeepLargestComponentsd
 from bundle.inference.settings import config_content
 from bundle.io import read_volume
 from bundle.io.reading import AS_STORED
+from bundle.io.scale import Background, Scale
 from bundle.provenance import bundle_version
 from bundle.results import Maker, save_outputs
 from bundle.results.flags import read_limits
@@ -64,6 +65,7 @@ def test_record_of_unknown_origin_is_complete_and_says_null(tmp_path):
     paths, record = saved(tmp_path)
     VALIDATOR.validate(record)
     assert (record["weights"], record["config"], record["steps"]["largest_component"]) == (None, None, None)
+    assert record["steps"]["intensities"] is None
     assert record["computation"] == dict.fromkeys(("device", "engine", "precision", "threads", "seed"))
     assert record["run"]["stages"]["read"] == {"seconds": None, "peak_memory_bytes": None}
     assert record["run"]["stages"]["write"]["seconds"] > 0
@@ -113,7 +115,8 @@ def test_steps_and_maker_are_told(tmp_path):
     weights = save_weights(tiny_network(), tmp_path)
     config = config_content([ROOT / "configs/inference.json"], {"pixdim": [1, 1, 1]}, {"pixdim": [1, 1, 1]})
     maker = Maker(weights, tiny_network(), torch.device("cpu"), True, config=config)
-    notes = Notes(maker, {17: 12, 24: 3}, np.diag([2.0, 2.0, 2.0, 1.0]))
+    scale = Scale(-2.5, 3.5, "inside", Background(0.0, -2.5))
+    notes = Notes(maker, {17: 12, 24: 3}, np.diag([2.0, 2.0, 2.0, 1.0]), scale=scale)
     _, record = saved(tmp_path, notes=notes)
     VALIDATOR.validate(record)
     assert record["weights"] == {"model.pt": hashlib.sha256(weights.read_bytes()).hexdigest()}
@@ -122,6 +125,9 @@ def test_steps_and_maker_are_told(tmp_path):
     }  # fmt: skip
     assert record["config"] == config
     assert record["steps"]["mirror_averaging"] is True
+    assert record["steps"]["intensities"] == {
+        "low": -2.5, "high": 3.5, "source": "inside", "background": {"value": 0.0, "black": -2.5},
+    }  # fmt: skip
     assert record["steps"]["largest_component"] == {
         "voxels_moved": 15,
         "structures": {
