@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 # Parameters of glibc's mallopt, see malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
-LARGEST_INT = 2**31 - 1
-TOP_PAD_BYTES = 2**28
+KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
+GIVEN_BACK = {MMAP_MAX: 65536, TRIM_THRESHOLD: 2**17, TOP_PAD: 2**17}
+"""glibc's own values."""
 
 
 def use_bfloat16(precision: str, device: torch.device | str) -> bool:
@@ -119,19 +121,40 @@ def _cgroup_room(folder: Path) -> int | None:
     return None
 
 
+_kept_for_good = False
+
+
 def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for the next tensor instead of giving it back to the system each time.
 
     PyTorch's feature maps are hundreds of megabytes each; fresh memory from the system costs a page fault every 4 KiB,
     up to half of the time of a training step on a CPU. The price is memory that lies between tensors of other sizes: a
-    training may hold twice as much. Inference on scans of any size does without.
+    training may hold twice as much. Inference keeps it while the network runs, see ``freed_memory_kept``.
 
     Returns:
         Whether it was done; other C libraries have no such setting.
     """
+    global _kept_for_good
+    _kept_for_good = _set_malloc(KEPT)
+    return _kept_for_good
+
+
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Keep freed memory inside the context, and give back to the system what is free at its end."""
+    if _kept_for_good or not _set_malloc(KEPT):
+        yield
+        return
+    try:
+        yield
+    finally:
+        _set_malloc(GIVEN_BACK)
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _set_malloc(settings: Mapping[int, int]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
         return False
-    settings = ((MMAP_MAX, 0), (TRIM_THRESHOLD, LARGEST_INT), (TOP_PAD, TOP_PAD_BYTES))
-    return all(mallopt(name, value) for name, value in settings)
+    return all(mallopt(name, value) for name, value in settings.items())

@@ -84,6 +84,9 @@ class TransformerUNet(nn.Module):
         ValueError: when an argument has the wrong number of entries, is out of range or is not one of those listed.
     """
 
+    FLOAT32_PARTS = ("stem1", "head")
+    """Where bfloat16 costs most labels for least time: the image's intensities, and the logits."""
+
     has_outputs: Final[bool]
 
     def __init__(

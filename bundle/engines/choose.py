@@ -33,8 +33,7 @@ class Choice:
 def choose(engine: str, precision: str, device: torch.device | str, checkpoint: str | Path) -> Choice:
     """Resolve ``"auto"`` and refuse what cannot run here.
 
-    An exported file names its engine by its suffix. With a state dict, ``"auto"`` is OpenVINO on a CPU where it is
-    installed, and PyTorch elsewhere.
+    An exported file names its engine by its suffix. With a state dict, ``"auto"`` is PyTorch.
 
     Args:
         engine: one of ``ENGINES``.
@@ -48,13 +47,12 @@ def choose(engine: str, precision: str, device: torch.device | str, checkpoint: 
     """
     if engine not in ENGINES:
         raise ExportError("engine", f"found {engine!r}", f"one of {', '.join(ENGINES)} is wanted", "option")
-    on_cpu = torch.device(device).type == "cpu"
     readers = READERS.get(Path(checkpoint).suffix)
     if engine == "auto":
         if readers:
             engine = next((name for name in readers if is_installed(name)), readers[0])
         else:
-            engine = "openvino" if on_cpu and is_installed("openvino") else "torch"
+            engine = "torch"
     elif readers and engine not in readers:
         raise ExportError(checkpoint, f"is for the engine {' or '.join(readers)}, found engine {engine!r}")
     if not is_installed(engine):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import nn
 from bundle.engines.cache import cache_folder, cached, compiled_folder, content_key
 from bundle.engines.choose import READERS, Choice, choose
 from bundle.engines.networks import EngineNetwork, OnnxNetwork, OpenVinoNetwork, TorchNetwork, read_torchscript
-from bundle.errors import EngineWarning, ExportError
+from bundle.errors import ExportError
 from bundle.forms import FORMS, Form, Source
 from bundle.forms.sidecar import check_sidecar
 from bundle.io import load_weights
@@ -58,13 +57,7 @@ def load_network(
     """
     choice = choose(engine, precision, device, checkpoint)
     folder = cache_folder(cache_dir)
-    try:
-        network = _load(choice, network_def, Path(checkpoint), device, folder)
-    except ExportError as error:
-        if engine != "auto" or Path(checkpoint).suffix in READERS:
-            raise
-        warnings.warn(f"{error}; PyTorch computes the network", EngineWarning, stacklevel=2)
-        network = _load(Choice("torch", False), network_def, Path(checkpoint), device, folder)
+    network = _load(choice, network_def, Path(checkpoint), device, folder)
     logger.info(f"Engine {network.engine}, {network.precision}, {available_cores()} CPU cores available.")
     return network.eval()
 

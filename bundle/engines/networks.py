@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from bundle.engines.channels_last import to_channels_last
 from bundle.errors import ExportError
 from bundle.machine import available_cores
 from bundle.privacy import load_openvino
@@ -43,16 +44,39 @@ class EngineNetwork(nn.Module):
         raise NotImplementedError
 
 
+class InFloat32(nn.Module):
+    """A part of a network that computes in float32 under autocast, too."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map what the part maps."""
+        with torch.autocast(x.device.type, enabled=False):
+            result: Tensor = self.part(x.float())
+        return result
+
+
 class TorchNetwork(EngineNetwork):
     """A PyTorch or TorchScript module, under autocast where bfloat16 is wanted.
 
+    A PyTorch module is changed in place: on a CPU it computes with channels last, and in bfloat16 the parts that its
+    class names in ``FLOAT32_PARTS`` stay in float32.
+
     Args:
-        network: maps (B, C, D, H, W) to logits.
+        network: maps (B, C, D, H, W) to logits; lies on the device already.
         bfloat16: whether to compute in it.
     """
 
     def __init__(self, network: nn.Module, bfloat16: bool) -> None:
-        super().__init__("torchscript" if isinstance(network, torch.jit.ScriptModule) else "torch", bfloat16)
+        scripted = isinstance(network, torch.jit.ScriptModule)
+        super().__init__("torchscript" if scripted else "torch", bfloat16)
+        if not scripted:
+            device = next(network.parameters(), torch.empty(0)).device
+            network = to_channels_last(network) if device.type == "cpu" else network
+            for name in getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ():
+                setattr(network, name, InFloat32(getattr(network, name)))
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """From logits on the network's grid to a label map on the scan's grid.
 
 Class probabilities are interpolated linearly and the largest taken, voxel by voxel of the scan. Full-size
-probabilities are never held (MONAI #6427): where all eight neighbours on the network's grid agree, their class is the
+probabilities are never held (MONAI #6427). Where the scan's axes run along the grid's, ``bundle.inference.aligned``
+takes them one after another. Where they do not: if all eight neighbours on the network's grid agree, their class is the
 answer, since an average of vectors with the same largest entry has it too; only the other voxels are interpolated.
 """
 
@@ -16,15 +17,16 @@ import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
+from bundle.inference.aligned import PLANES, Affine, aligned_axes, restore_aligned
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
 
-Affine = NDArray[np.floating[Any]]
-
 SLAB_VOXELS = 1_000_000
-MIXED = 255
+MIXED = -1
+UINT8_CLASSES, MOST_CLASSES = 256, 32767
+"""Channels are uint8, or int16 where they do not fit."""
 
 
 def _agreed_class(classes: Tensor) -> Tensor:
@@ -61,7 +63,7 @@ def _positions(to_grid: Affine, box: Sequence[tuple[int, int]], device: torch.de
 
 
 def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fraction: Tensor) -> Tensor:
-    """Return the class with the largest interpolated probability.
+    """Return the class with the largest interpolated probability, shape (K,).
 
     Args:
         probabilities: shape (X * Y * Z, classes) on the network's grid.
@@ -69,49 +71,23 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
         base: lowest neighbour of each voxel, shape (3, K), int64.
         fraction: way to the next neighbour, shape (3, K).
     """
-    total = probabilities.new_zeros(base.shape[1], probabilities.shape[1])
-    for corner in product((0, 1), repeat=3):
-        index = torch.zeros_like(base[0])
-        weight = torch.ones_like(fraction[0])
-        for axis, step in enumerate(corner):
-            index = index * grid[axis] + (base[axis] + step).clamp(max=grid[axis] - 1)
-            weight = weight * (fraction[axis] if step else 1 - fraction[axis])
-        total.addcmul_(probabilities[index], weight[:, None])
-    return total.argmax(dim=1).to(torch.uint8)
+    corners = torch.tensor(list(product((0, 1), repeat=3)), device=base.device)  # (8, 3)
+    index = torch.zeros(base.shape[1], len(corners), dtype=torch.int64, device=base.device)
+    weight = torch.ones(base.shape[1], len(corners), device=base.device)
+    for axis in range(3):
+        step = corners[:, axis]
+        index = index * grid[axis] + (base[axis, :, None] + step).clamp(max=grid[axis] - 1)
+        weight = weight * torch.where(step == 1, fraction[axis, :, None], 1 - fraction[axis, :, None])
+    return functional.embedding_bag(index, probabilities, per_sample_weights=weight, mode="sum").argmax(dim=1)
 
 
-def restore_labels(
-    logits: Tensor,
-    affine: Affine,
-    scan_affine: Affine,
-    scan_shape: Sequence[int],
-    slab_voxels: int = SLAB_VOXELS,
-) -> Tensor:
-    """Resample class probabilities to the scan and take the largest, slab by slab.
-
-    Args:
-        logits: shape (classes, X, Y, Z), at most 255 classes, every axis at least 2.
-        affine: voxel to mm of the logits' grid, 4 x 4.
-        scan_affine: voxel to mm of the scan, 4 x 4.
-        scan_shape: shape of the scan.
-        slab_voxels: voxels of the scan worked on at a time.
-
-    Returns:
-        Channel of each voxel of the scan, uint8, on the device of the logits; 0 outside the logits' grid.
-
-    Raises:
-        ValueError: when the logits' shape is not as above.
-    """
-    if logits.dim() != 4 or logits.shape[0] > MIXED or min(logits.shape[1:]) < 2:
-        raise ValueError(f"logits must have the shape (at most {MIXED} classes, X, Y, Z), got {tuple(logits.shape)}.")
+def _restore_anywhere(logits: Tensor, to_grid: Affine, channels: Tensor, slab_voxels: int) -> None:
+    """Write to ``channels`` the class of each voxel of a scan that lies on the logits' grid in any way."""
     grid = list(logits.shape[1:])
-    to_grid = np.linalg.inv(affine) @ scan_affine
-    channels = torch.zeros(tuple(scan_shape), dtype=torch.uint8, device=logits.device)
-    classes = logits.argmax(dim=0).to(torch.uint8)
-    box = _labelled_box(classes, np.linalg.inv(to_grid), scan_shape)
+    classes = logits.argmax(dim=0).to(torch.int16)
+    box = _labelled_box(classes, np.linalg.inv(to_grid), channels.shape)
     if box is None:
-        return channels
-
+        return
     agreed = _agreed_class(classes).flatten()
     probabilities = logits.float().flatten(1).t().softmax(dim=1)  # (X * Y * Z, classes)
     last = torch.tensor(grid, device=logits.device, dtype=torch.float32)[:, None] - 1
@@ -127,9 +103,47 @@ def restore_labels(
         result = agreed[(cell[0] * (grid[1] - 1) + cell[1]) * (grid[2] - 1) + cell[2]]
         mixed = ((result == MIXED) & inside).nonzero()[:, 0]
         for part in torch.split(mixed, slab_voxels // 4 or 1):
-            result[part] = _interpolate(probabilities, grid, cell[:, part], (position - base)[:, part])
+            winner = _interpolate(probabilities, grid, cell[:, part], (position - base)[:, part])
+            result[part] = winner.to(result.dtype)
         result = (result * inside).reshape([b - a for a, b in slab])
         channels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]] = result
+
+
+def restore_labels(
+    logits: Tensor,
+    affine: Affine,
+    scan_affine: Affine,
+    scan_shape: Sequence[int],
+    slab_voxels: int = SLAB_VOXELS,
+) -> Tensor:
+    """Resample class probabilities to the scan and take the largest, slab by slab.
+
+    Args:
+        logits: shape (classes, X, Y, Z), every axis at least 2.
+        affine: voxel to mm of the logits' grid, 4 x 4.
+        scan_affine: voxel to mm of the scan, 4 x 4.
+        scan_shape: shape of the scan.
+        slab_voxels: voxels of the scan worked on at a time.
+
+    Returns:
+        Channel of each voxel of the scan, uint8, or int16 for more than 256 classes, on the device of the logits; 0
+        outside the logits' grid.
+
+    Raises:
+        ValueError: when the logits' shape is not as above, or has more than 32767 classes.
+    """
+    if logits.dim() != 4 or logits.shape[0] > MOST_CLASSES or min(logits.shape[1:]) < 2:
+        shape = tuple(logits.shape)
+        raise ValueError(f"logits must have the shape (at most {MOST_CLASSES} classes, X, Y, Z), got {shape}.")
+    to_grid = np.linalg.inv(affine) @ scan_affine
+    dtype = torch.uint8 if logits.shape[0] <= UINT8_CLASSES else torch.int16
+    channels = torch.zeros(tuple(scan_shape), dtype=dtype, device=logits.device)
+    axes = aligned_axes(to_grid, logits.shape[1:], tuple(scan_shape))
+    if axes is None:
+        _restore_anywhere(logits, to_grid, channels, slab_voxels)
+    else:
+        plane = channels.numel() // channels.shape[axes[0].scan_axis]
+        restore_aligned(logits, axes, channels, min(PLANES, max(1, slab_voxels // max(1, plane))))
     return channels
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
+
+from bundle.machine import freed_memory_kept
 
 LEFT_RIGHT = 2
 
@@ -42,6 +45,11 @@ class WindowInferer(SlidingWindowInferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
         image = inputs.as_subclass(torch.Tensor)
+        in_torch = getattr(network, "engine", "torch") in ("torch", "torchscript")
+        with freed_memory_kept() if in_torch and image.device.type == "cpu" else nullcontext():
+            return self._both_sides(image, network, *args, **kwargs)
+
+    def _both_sides(self, image: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = self._one_side(image, network, *args, **kwargs)
         if self.mirrored is not None:
             other = self._one_side(image.flip(LEFT_RIGHT), network, *args, **kwargs).flip(LEFT_RIGHT)

@@ -94,10 +94,13 @@ def test_network_with_outputs_for_the_scan_gives_its_logits(tmp_path, cache_dir)
 def test_bfloat16_autocasts_and_returns_float32(tiny, tiny_checkpoint):
     image = torch.rand(1, 1, 16, 24, 16)
     with torch.autocast("cpu", torch.bfloat16):
-        expected = tiny(image).float()
+        autocast = tiny(image).float()
     engine = load_network(tiny_network(), tiny_checkpoint, "torch", "bfloat16")
     assert (engine.engine, engine.precision) == ("torch", "bfloat16")
-    assert torch.equal(engine(image), expected)
+    logits = engine(image)
+    assert logits.dtype == torch.float32
+    error, usual = ((found - tiny(image)).abs().mean() for found in (logits, autocast))
+    assert 1e-4 < error < usual, "the first and the last layer stay in float32"
 
 
 @pytest.mark.skipif(HAS_BF16, reason="this processor computes in bfloat16")
@@ -116,7 +119,7 @@ def test_openvino_computes_in_bfloat16(tiny, tiny_checkpoint, cache_dir):
 
 
 def test_choice_of_auto():
-    assert choose("auto", "float32", "cpu", "model.pt").engine == "openvino"
+    assert choose("auto", "float32", "cpu", "model.pt").engine == "torch"
     assert choose("auto", "float32", "cuda", "model.pt").engine == "torch"
     assert choose("auto", "float32", "cpu", "model.ts").engine == "torchscript"
     assert choose("auto", "float32", "cpu", "model.onnx").engine == "onnxruntime"
@@ -139,9 +142,8 @@ def test_impossible_choices_are_refused(engine, precision, checkpoint, message):
         choose(engine, precision, "cpu", checkpoint)
 
 
-def test_missing_package_is_named_and_auto_does_without(monkeypatch):
+def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert choose("auto", "float32", "cpu", "model.pt").engine == "torch"
     with pytest.raises(ExportError) as caught:
         choose("openvino", "float32", "cpu", "model.pt")
     assert str(caught.value) == "engine openvino: found no openvino; pip install openvino -c constraints.txt"
@@ -226,16 +228,11 @@ class SizeDependent(nn.Module):
         return self.conv(x) * int(np.prod(x.shape[2:]))
 
 
-def test_wrong_conversion_is_refused_and_auto_falls_back(tmp_path):
+def test_wrong_conversion_is_refused(tmp_path):
     network = SizeDependent().eval().requires_grad_(False)
     path = save_weights(network, tmp_path)
     with pytest.raises(ExportError, match="the converted SizeDependent differs by"):
         load_network(network, path, "openvino", "float32", cache_dir=tmp_path / "cache")
-    with pytest.warns(EngineWarning, match="PyTorch computes the network"):
-        engine = load_network(network, path, "auto", "float32", cache_dir=tmp_path / "cache")
-    assert engine.engine == "torch"
-    image = torch.rand(1, 1, 8, 9, 10)
-    assert torch.equal(engine(image), network(image))
 
 
 def test_weights_of_another_network_are_refused_whatever_the_engine(tiny_checkpoint, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from bundle.inference import restore_labels
+from bundle.inference.aligned import aligned_axes
 
 CLASSES = 4
 
@@ -89,7 +90,48 @@ def test_nothing_found_is_all_background():
     assert not restore_labels(logits, np.eye(4), np.eye(4), (9, 9, 9)).any()
 
 
-@pytest.mark.parametrize("shape", [(300, 4, 4, 4), (3, 4, 4), (3, 1, 4, 4)])
+def random_case(seed):
+    """Return logits, their affine and a scan's, of random shapes, spacings, orders and directions of the axes."""
+    random = np.random.default_rng(seed)
+    classes = int(random.choice([2, 3, 12, 40]))
+    logits = random.standard_normal((classes, *random.integers(2, 14, 3))) * random.choice([0.5, 3.0, 30.0])
+    logits[random.random(logits.shape) < 0.05] = -np.inf
+    logits[0] = np.nan_to_num(logits[0], neginf=0.0)
+    turn = np.eye(3)[random.permutation(3)] * random.choice([-1, 1], 3)
+    scan = np.eye(4)
+    scan[:3, :3] = turn * random.uniform(0.4, 2.5, 3)
+    scan[:3, 3] = random.uniform(-4, 12, 3)
+    world = rotation(random.uniform(-40, 40), 0) @ rotation(random.uniform(-40, 40), 2)
+    return torch.from_numpy(logits).float(), world, world @ scan, tuple(random.integers(1, 20, 3).tolist())
+
+
+@pytest.mark.parametrize("seeds", [range(100), range(100, 200)], ids=["first", "second"])
+def test_scans_along_the_axes_equal_the_full_size_result(seeds):
+    for seed in seeds:
+        logits, affine, scan_affine, shape = random_case(seed)
+        assert aligned_axes(np.linalg.inv(affine) @ scan_affine, logits.shape[1:], shape) is not None
+        expected, lead = full_size_reference(logits, affine, scan_affine, shape)
+        result = restore_labels(logits, affine, scan_affine, shape, slab_voxels=60).numpy()
+        wrong = (result != expected) & (lead > 1e-5)
+        assert not wrong.any(), seed
+
+
+def test_a_class_that_wins_at_no_grid_point_can_win_between_them():
+    logits = torch.log(torch.tensor([[0.6, 0.01], [0.39, 0.39], [0.01, 0.6]]))[:, :, None, None].expand(3, 2, 2, 2)
+    scan_affine = np.diag([0.5, 1.0, 1.0, 1.0])
+    assert restore_labels(logits, np.eye(4), scan_affine, (3, 2, 2))[:, 0, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("turn", [np.eye(4), rotation(20, 2)], ids=["along the axes", "oblique"])
+def test_more_classes_than_a_byte_holds(turn):
+    logits = torch.full((300, 6, 6, 6), -5.0)
+    logits[299, 1:5, 1:5, 1:5] = 5.0
+    result = restore_labels(logits, np.eye(4), turn, (6, 6, 6))
+    assert result.dtype == torch.int16
+    assert set(result.unique().tolist()) == {0, 299}
+
+
+@pytest.mark.parametrize("shape", [(40000, 2, 2, 2), (3, 4, 4), (3, 1, 4, 4)])
 def test_bad_logits_are_refused(shape):
     with pytest.raises(ValueError, match="logits must have the shape"):
         restore_labels(torch.zeros(shape), np.eye(4), np.eye(4), (4, 4, 4))

@@ -1,0 +1,191 @@
+"""The way back to a scan whose axes run along those of the network's grid: axis by axis, class by class.
+
+Nearly every scan is such a one, since preprocessing turns and resamples along the scan's own axes. Linear interpolation
+then separates into one pass for each axis, and a class need only be interpolated where it can win: some neighbour must
+give it at least the probability of chance, since the largest of N probabilities that sum to 1 is never below 1 / N.
+Probabilities exist for a few planes of the grid at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Affine = NDArray[np.floating[Any]]
+Range = tuple[int, int]
+
+PLANES = 8
+"""Planes of the scan worked on at a time: their probabilities stay in the processor's cache."""
+ALIGNED = 1e-6
+"""How much of a voxel the other axes may add over the whole scan; a thousandth of what would change a label."""
+ONE_THREAD = 32768
+"""Elements below which PyTorch keeps to one thread: on a busy machine, thousands of small steps that wait for a second
+thread take many times as long as they do alone."""
+CERTAIN = 1 - 1e-3
+"""Times 1 / N, so that no rounding leaves out a class that could win."""
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """Where the voxels of the scan lie on one axis of the grid.
+
+    Attributes:
+        scan_axis: the axis of the scan that runs along it.
+        first: index of the scan's first voxel inside the grid.
+        end: index after the last one.
+        lower: lower neighbour on the grid of each voxel of the scan, int64.
+        fraction: way from it to the next neighbour, float32.
+    """
+
+    scan_axis: int
+    first: int
+    end: int
+    lower: Tensor
+    fraction: Tensor
+
+    def reached_from(self, low: int, high: int) -> tuple[int, int]:
+        """Return the range of the scan's voxels inside the grid with a neighbour from ``low`` to ``high``."""
+        reached = ((self.lower + 1 >= low) & (self.lower <= high)).nonzero()[:, 0]
+        if not len(reached):
+            return 0, 0
+        return max(int(reached[0]), self.first), min(int(reached[-1]) + 1, self.end)
+
+    def neighbours(self, first: int, end: int) -> tuple[int, int]:
+        """Return the range of the grid that a range of the scan's voxels is interpolated from."""
+        lower = self.lower[first:end]
+        return int(lower.min()), int(lower.max()) + 2
+
+    def between(self, first: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the lower neighbours, counted from the first of :meth:`neighbours`, and the ways to the next ones."""
+        lower = self.lower[first:end]
+        return (lower - lower.min()).to(device), self.fraction[first:end].to(device)
+
+
+def _interpolate(values: Tensor, dim: int, lower: Tensor, fraction: Tensor) -> Tensor:
+    """Interpolate one dimension of ``values``, shape (X, Y, Z), at ``lower`` + ``fraction``."""
+    shape = [1, 1, 1]
+    shape[dim] = -1
+    return torch.lerp(values.index_select(dim, lower), values.index_select(dim, lower + 1), fraction.view(shape))
+
+
+def aligned_axes(to_grid: Affine, grid: torch.Size, scan_shape: tuple[int, ...]) -> list[Axis] | None:
+    """Return how a scan lies along the axes of a grid, ``None`` where it does not.
+
+    Args:
+        to_grid: voxel of the scan to voxel of the grid, 4 x 4.
+        grid: shape of the grid, every axis at least 2.
+        scan_shape: shape of the scan.
+    """
+    matrix = to_grid[:3, :3]
+    order = np.abs(matrix * scan_shape).argmax(axis=1).tolist()
+    rest = np.abs(matrix * scan_shape)
+    rest[range(3), order] = 0
+    if sorted(order) != [0, 1, 2] or rest.sum(axis=1).max() > ALIGNED:
+        return None
+    return [
+        _axis(scan_axis, matrix[axis, scan_axis], to_grid[axis, 3], grid[axis], scan_shape[scan_axis])
+        for axis, scan_axis in enumerate(order)
+    ]
+
+
+def _axis(scan_axis: int, step: float, start: float, grid_length: int, scan_length: int) -> Axis:
+    position = torch.from_numpy(start + step * np.arange(scan_length, dtype=np.float64)).float()
+    inside = ((position >= -0.5) & (position <= grid_length - 0.5)).nonzero()[:, 0]
+    first, end = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+    position = position.clamp(0, grid_length - 1)
+    lower = position.floor().clamp(max=grid_length - 2)
+    return Axis(scan_axis, first, end, lower.long(), position - lower)
+
+
+def restore_aligned(logits: Tensor, axes: list[Axis], channels: Tensor, planes: int = PLANES) -> None:
+    """Interpolate class probabilities to the scan and write the largest one's class, a few planes at a time.
+
+    Args:
+        logits: shape (classes, X, Y, Z).
+        axes: how the scan lies along X, Y and Z.
+        channels: shape of the scan, written to.
+        planes: planes of the scan worked on at a time.
+    """
+    turned = channels.permute([axis.scan_axis for axis in axes])  # a view: (X, Y, Z) of the grid
+    if any(axis.end == axis.first for axis in axes):
+        return
+    for start in range(axes[0].first, axes[0].end, planes):
+        end = min(start + planes, axes[0].end)
+        low, high = axes[0].neighbours(start, end)
+        slab = _Slab(logits[:, low:high].float().softmax(dim=0), axes, start, end)
+        largest = slab.probabilities.new_zeros(end - start, *turned.shape[1:])
+        winner = torch.zeros(largest.shape, dtype=channels.dtype, device=channels.device)
+        for channel, box in slab.boxes():
+            slab.challenge(channel, box, largest, winner)
+        turned[start:end] = winner
+
+
+@dataclass(frozen=True, eq=False)
+class _Slab:
+    """Some planes of the scan, and the probabilities that they are interpolated from.
+
+    Attributes:
+        probabilities: shape (classes, x, Y, Z) on planes of the grid.
+        axes: how the scan lies along the grid.
+        start: first plane of the scan.
+        end: plane after the last one.
+    """
+
+    probabilities: Tensor
+    axes: list[Axis]
+    start: int
+    end: int
+
+    @property
+    def most_voxels(self) -> int:
+        """Voxels of the scan to work on at a time."""
+        return ONE_THREAD if self.probabilities.device.type == "cpu" else self.probabilities.numel()
+
+    def boxes(self) -> Iterator[tuple[int, list[Range]]]:
+        """Yield each class that can win, and the ranges of the scan's voxels along Y and Z where it can."""
+        chance = CERTAIN / len(self.probabilities)
+        peaks = self.probabilities.amax(dim=1)  # (classes, Y, Z)
+        likely = [(peaks.amax(dim=dim) >= chance).cpu().numpy() for dim in (2, 1)]
+        for channel in range(len(peaks)):
+            found = [np.flatnonzero(where[channel]) for where in likely]
+            if not all(len(where) for where in found):
+                continue
+            pairs = zip(self.axes[1:], found, strict=True)
+            box = [axis.reached_from(int(where[0]), int(where[-1])) for axis, where in pairs]
+            (first, end), depth = box
+            if end <= first or depth[1] <= depth[0]:
+                continue
+            rows = max(1, self.most_voxels // (depth[1] - depth[0]))
+            for row in range(first, end, rows):
+                yield channel, [(row, min(row + rows, end)), depth]
+
+    def challenge(self, channel: int, box: list[Range], largest: Tensor, winner: Tensor) -> None:
+        """Interpolate a class in its box and note where it exceeds the classes before it.
+
+        Args:
+            channel: the class.
+            box: ranges of the scan's voxels along Y and Z.
+            largest: probability so far, shape of the planes; gains what is larger.
+            winner: its class.
+        """
+        device = largest.device
+        x, y, z = (
+            axis.between(*ends, device) for axis, ends in zip(self.axes, [(self.start, self.end), *box], strict=True)
+        )
+        grid = [slice(*axis.neighbours(*ends)) for axis, ends in zip(self.axes[1:], box, strict=True)]
+        values = self.probabilities[channel][:, grid[0], grid[1]]
+        across = [slice(*ends) for ends in box]
+        step = max(1, self.most_voxels // (len(y[0]) * len(z[0])))
+        for first in range(0, len(x[0]), step):
+            planes = slice(first, first + step)
+            probability = _interpolate(values, 0, x[0][planes], x[1][planes])
+            probability = _interpolate(_interpolate(probability, 1, *y), 2, *z)
+            best = largest[planes, across[0], across[1]]
+            winner[planes, across[0], across[1]].masked_fill_(probability > best, channel)
+            torch.maximum(best, probability, out=best)
