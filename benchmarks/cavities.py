@@ -125,8 +125,6 @@ def segmented(segmenter: Segmenter, scan: Path, rules: Sequence[str]) -> Iterato
     """Yield the label map of a scan and the codes of its flags under each rule."""
     from unittest.mock import patch
 
-    import numpy as np
-
     from bundle.inference import KeepLargestComponentsd, RestoreLabelMapd, components
     from bundle.io import read_volume
     from bundle.labels import read_labels
@@ -140,8 +138,8 @@ def segmented(segmenter: Segmenter, scan: Path, rules: Sequence[str]) -> Iterato
     one_piece = [label.code for label in table if label.channel and label.one_piece]
     for rule in rules:
         keep = KeepLargestComponentsd("pred", [] if rule == "network" else one_piece)
-        limits = {"SMALL": np.inf, "RIVAL": 1.0} if rule == "largest" else {"SMALL": components.SMALL}
-        with patch.multiple(components, **limits):
+        small, rival = (1e9, 1.0) if rule == "largest" else (components.SMALL, components.RIVAL)
+        with patch.object(components, "SMALL", small), patch.object(components, "RIVAL", rival):
             result = RestoreLabelMapd("pred")(keep({"image": data["image"], "pred": logits.clone()}))
         notes = Notes(dropped=result["pred_dropped"], apart=result["pred_apart"], network_affine=data["image"].affine)
         rows = structure_volumes(result["pred"], volume.affine, table)
@@ -169,6 +167,7 @@ def try_scan(segmenter: Segmenter, path: str, places: int, seed: int, folder: Pa
     scan: Any = nib.load(path)
     image, affine, ventricles = scan.get_fdata(dtype=np.float32), scan.affine, ventricle_codes()
     others = [label.code for label in read_labels()[1:] if label.one_piece and label.code not in ventricles]
+    lateral = [label.code for label in read_labels() if label.name_without_side == "Lateral-Ventricle"]
     voxel_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
     ((sound, _),) = segmented(segmenter, Path(path), RULES[-1:])
     for cavity in draw_cavities(image, affine, sound, places, seed):
@@ -177,17 +176,16 @@ def try_scan(segmenter: Segmenter, path: str, places: int, seed: int, folder: Pa
         filled.to_filename(folder / "scan.nii")
         outside = cavity.outside(image.shape, affine)
         results = dict(zip(RULES, segmented(segmenter, folder / "scan.nii", RULES), strict=True))
-        dice = [
+        inner, outer = (
             {
                 rule: lowest_dice(codes[outside], sound[outside], scored, voxel_mm3)
                 for rule, (codes, _) in results.items()
             }
             for scored in (ventricles, others)
-        ]
-        lateral = ventricles[:1] + ventricles[-1:]
+        )
         size = np.isin(sound, lateral).sum()
         volumes = {rule: float(np.isin(codes, lateral).sum() / size) for rule, (codes, _) in results.items()}
-        yield Outcome(Path(path).name.split(".")[0], cavity, *dice, volumes, results["likely"][1])
+        yield Outcome(Path(path).name.split(".")[0], cavity, inner, outer, volumes, results["likely"][1])
 
 
 def print_outcome(outcome: Outcome) -> None:
