@@ -60,7 +60,7 @@ class Label:
         colour: red, green and blue, 8 bit.
         side: ``"left"``, ``"right"``, or ``""`` on the midline; by default what the name says.
         region: the part of the brain, such as ``"cerebral cortex"``; ``""`` where nobody said.
-        one_piece: whether it is connected, so that pieces apart from the largest are errors.
+        one_piece: whether it is connected, so that pieces apart from the main one are suspicious.
     """
 
     channel: int

@@ -1,4 +1,4 @@
-"""One piece for each structure: what lies apart from its largest component goes to the next likely class."""
+"""Pieces of a structure that is of one piece: the likely ones are kept, stray ones go to the next likely class."""
 
 from __future__ import annotations
 
@@ -17,68 +17,141 @@ from torch import Tensor
 
 from bundle.errors import OptionError
 from bundle.labels import DEFAULT_TABLE, read_labels, renamed_keywords
-from bundle.results.record import dropped_key
+from bundle.results.record import apart_key, dropped_key
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """Voxels that share a corner belong together: thin structures would fall apart otherwise."""
 
+SMALL = 0.1
+"""Share of the main piece below which another one is a stray; in 45 sound scans, disturbed or not, it is below 0.04."""
+
+UNSURE = 0.6
+"""Share of the main piece's sureness below which a large piece is something else: cavities have 0.57 at most."""
+
+RIVAL = 0.01
+"""Share of the largest piece from which a piece may be the main one: a cavity can be a good deal larger than it."""
+
 ROUNDS = 4
 """A piece that a class gains from another can be a stray one again; only noise needs more than two rounds."""
 
+Voxels = NDArray[np.int64]
+"""Indices, shape (3, K)."""
+Box = tuple[slice, ...]
 
-def _stray_voxels(winner: NDArray[np.uint8], channel: int, box: tuple[slice, ...] | None) -> NDArray[np.int64]:
-    """Return the indices of the voxels of a class apart from its largest component in ``box``, shape (3, K)."""
-    none = np.empty((3, 0), dtype=np.int64)
-    if box is None:
-        return none
-    pieces, count = ndimage.label(winner[box] == channel, TOUCHING)
-    if count < 2:
-        return none
+
+def _sureness(logits: Tensor, channel: int, voxels: Voxels, inherited: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,).
+
+    Voxels that the class inherited from another say nothing for it: 0.
+    """
+    x, y, z = torch.from_numpy(voxels).to(logits.device)
+    values = logits[:, x, y, z].float()  # a copy
+    own = values[channel].clone()
+    values[channel] = -torch.inf
+    margins = (own - values.amax(dim=0)).cpu().numpy().astype(np.float64)
+    return np.where(inherited[tuple(voxels)], 0.0, margins)
+
+
+def _judged_pieces(
+    logits: Tensor, channel: int, pieces: NDArray[np.int32], start: Voxels, inherited: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each piece (0 is none) whether it is a stray one, and whether it is large but not the main one.
+
+    The main piece is the one that the network is surest of, voxel by voxel: size does not tell, a cavity full of
+    fluid can be larger than the ventricle that it is taken for. Of equally sure ones it is the largest, then the first.
+    """
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    stray = np.array(np.nonzero((pieces > 0) & (pieces != sizes.argmax())))
-    return np.asarray(stray + [[part.start] for part in box])
+    sureness = np.zeros(len(sizes))
+    rivals = np.flatnonzero(sizes >= max(1.0, RIVAL * sizes.max()))
+    if len(rivals) > 1:
+        voxels = np.array(np.nonzero(np.isin(pieces, rivals)))
+        margins = _sureness(logits, channel, voxels + start, inherited)
+        sums = np.bincount(pieces[tuple(voxels)], weights=margins, minlength=len(sizes))
+        sureness[rivals] = sums[rivals] / sizes[rivals]
+    main = max(rivals, key=lambda piece: (sureness[piece], sizes[piece], -piece))
+    large = sizes >= SMALL * sizes[main]
+    unlikely = (sureness < UNSURE * sureness[main]) & (SMALL * sizes <= sizes[main])  # what dwarfs it is never lost
+    stray = (sizes > 0) & (~large | unlikely)
+    large[main] = stray[main] = False
+    return stray, large
 
 
-def keep_largest_components(logits: Tensor, channels: Sequence[int], dropped: Counter[int] | None = None) -> Tensor:
-    """Forbid a class wherever it wins apart from its largest component; the next likely class wins there instead.
+def _stray_voxels(
+    logits: Tensor, channel: int, winner: NDArray[np.uint8], box: Box | None, inherited: NDArray[np.bool_]
+) -> tuple[Voxels, Voxels]:
+    """Return the voxels of a class in stray pieces, and those in large ones, stray or not, apart from the main one."""
+    none = np.empty((3, 0), dtype=np.int64)
+    if box is None:
+        return none, none
+    pieces, count = ndimage.label(winner[box] == channel, TOUCHING)
+    if count < 2:
+        return none, none
+    start = np.array([[part.start] for part in box])
+    stray, large = _judged_pieces(logits, channel, pieces, start, inherited)
+    return np.array(np.nonzero(stray[pieces])) + start, np.array(np.nonzero(large[pieces])) + start
 
-    Largest components are what SynthSeg keeps, too (arXiv 2107.09559). Nothing becomes a hole: a stray piece of
-    hippocampus inside white matter becomes white matter. A class that gains voxels in this way is looked at again.
+
+def _widened(box: Box | None, voxels: Voxels) -> Box:
+    """Return the smallest box that holds another one and some voxels."""
+    low, high = voxels.min(axis=1), voxels.max(axis=1) + 1
+    if box is not None:
+        low, high = low.clip(max=[part.start for part in box]), high.clip(min=[part.stop for part in box])
+    return tuple(slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
+
+
+def keep_largest_components(
+    logits: Tensor,
+    channels: Sequence[int],
+    dropped: Counter[int] | None = None,
+    apart: Counter[int] | None = None,
+) -> Tensor:
+    """Forbid a class wherever it wins in a stray piece; the next likely class wins there instead.
+
+    Each class keeps the piece that the network is surest of, its main one, and pieces that are neither small against
+    it nor much less sure, or that dwarf it; SynthSeg keeps the largest alone (arXiv 2107.09559). Nothing becomes a
+    hole: a stray piece of hippocampus inside white matter becomes white matter. A class that gains voxels in this way
+    is looked at again.
 
     Args:
         logits: shape (classes, X, Y, Z); changed in place.
         channels: the classes that are of one piece, without the background.
-        dropped: gains the voxels that each class lost.
+        dropped: gains the voxels that each class lost; those that it had only inherited do not count.
+        apart: likewise its voxels in large pieces that are not the main one, whether it lost them or not.
 
     Returns:
         ``logits``, minus infinity where a class was forbidden.
     """
     winner = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    inherited = np.zeros(winner.shape, dtype=bool)
+    dropped, apart = (Counter() if counts is None else counts for counts in (dropped, apart))
     gained = set(channels)
-    for _ in range(ROUNDS):
-        boxes = ndimage.find_objects(winner)
-        candidates = [channel for channel in sorted(gained) if channel <= len(boxes)]
-        gained = set()
+    for turn in range(ROUNDS):
+        boxes = {channel: box for channel, box in enumerate(ndimage.find_objects(winner), 1) if box}
+        candidates, gained = sorted(gained), set()
         for channel in candidates:
-            stray = _stray_voxels(winner, channel, boxes[channel - 1])
+            stray, large = _stray_voxels(logits, channel, winner, boxes.get(channel), inherited)
+            dropped[channel] += int((~inherited[tuple(stray)]).sum())
+            if turn == 0:
+                apart[channel] += int((~inherited[tuple(large)]).sum())
             if not stray.size:
                 continue
-            if dropped is not None:
-                dropped[channel] += stray.shape[1]
             x, y, z = torch.from_numpy(stray).to(logits.device)
             with torch.inference_mode():
                 logits[channel, x, y, z] = -torch.inf
                 heirs = logits[:, x, y, z].argmax(dim=0).to(torch.uint8).cpu().numpy()
-            winner[tuple(stray)] = heirs
-            gained.update(set(heirs.tolist()) & set(channels))
+            winner[tuple(stray)], inherited[tuple(stray)] = heirs, True
+            for heir in set(heirs.tolist()) & set(channels):
+                gained.add(heir)
+                boxes[heir] = _widened(boxes.get(heir), stray[:, heirs == heir])
     return logits
 
 
 class KeepLargestComponentsd(MapTransform):
-    """Leave each structure its largest component, see :func:`keep_largest_components`.
+    """Take stray pieces from each structure, see :func:`keep_largest_components`.
 
-    Beside each key comes ``<key>_dropped``: the voxels that were taken from each structure, by code.
+    Beside each key come ``<key>_dropped``, the voxels that were taken from each structure, and ``<key>_apart``, those
+    in large pieces apart from its main one, taken or not, both by code.
 
     Args:
         keys: logits, shape (classes, X, Y, Z).
@@ -105,7 +178,9 @@ class KeepLargestComponentsd(MapTransform):
         result = dict(data)
         for key in list(self.key_iterator(result)):
             dropped: Counter[int] = Counter()
+            apart: Counter[int] = Counter()
             if self.channels:
-                keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels, dropped)
-            result[dropped_key(key)] = {self.table[channel].code: voxels for channel, voxels in sorted(dropped.items())}
+                keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels, dropped, apart)
+            for name, counts in ((dropped_key(key), dropped), (apart_key(key), apart)):
+                result[name] = {self.table[channel].code: voxels for channel, voxels in sorted((+counts).items())}
         return result

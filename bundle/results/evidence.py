@@ -50,6 +50,7 @@ class Evidence:
         table: the structures, background first.
         rows: their volumes, in the table's order.
         dropped_mm3: volume that each structure lost because it lay apart from the rest of it, by code.
+        apart_mm3: volume of each structure in large pieces apart from its main one, kept or lost, by code.
     """
 
     image: NDArray[Any]
@@ -58,6 +59,7 @@ class Evidence:
     table: Sequence[Label]
     rows: Sequence[StructureVolume]
     dropped_mm3: Mapping[int, float] = field(default_factory=dict)
+    apart_mm3: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def volumes(self) -> dict[int, float]:

@@ -188,6 +188,13 @@ def _dropped_shares(evidence: Evidence, limit: Limit) -> Values:
             yield label.name, dropped / (dropped + evidence.volumes[label.code])
 
 
+def _shares_apart(evidence: Evidence, limit: Limit) -> Values:
+    for label in limit.judged(evidence.table):
+        apart, dropped = (counts.get(label.code, 0.0) for counts in (evidence.apart_mm3, evidence.dropped_mm3))
+        if apart and apart >= limit.smallest_mm3:
+            yield label.name, apart / max(apart, dropped + evidence.volumes[label.code])
+
+
 def _distances(evidence: Evidence, limit: Limit) -> Values:
     farthest: dict[str, float] = {}
     for piece in evidence.pieces_apart(limit.smallest_mm3):
@@ -251,6 +258,7 @@ RULES: Mapping[str, Rule] = {
     "brain_large": Rule(_brain_volume, flags_below=False),
     "cut": Rule(_areas_on_the_border, flags_below=False),
     "dropped": Rule(_dropped_shares, flags_below=False),
+    "pieces": Rule(_shares_apart, flags_below=False),
     "apart": Rule(_distances, flags_below=False),
     "contrast_white": Rule(_white_over_cortex, flags_below=True),
     "contrast_fluid": Rule(_cortex_over_fluid, flags_below=True),

@@ -33,7 +33,7 @@ from bundle.results.flags import (
     read_limits,
 )
 from bundle.results.picture import draw_qc
-from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, dropped_key, scan_record, write_json
+from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, apart_key, dropped_key, scan_record, write_json
 from bundle.results.sidecar import bids_sidecar
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
 
@@ -91,7 +91,8 @@ def save_outputs(
         written = OutputPaths(*unfinished)
         write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
         rows = structure_volumes(label_map, volume.affine, table)
-        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, notes.dropped_mm3())
+        dropped, apart = notes.dropped_mm3(), notes.apart_mm3()
+        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, dropped, apart)
         flags = find_flags(evidence, limits)
         lines = flag_lines(flags)
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
@@ -162,7 +163,7 @@ class SaveOutputsd(MapTransform):
             stages.end("restore")
         notes = Notes(self.maker, network_affine=image.affine, stages=stages or Stages(), scale=scale_of(image.meta))
         for key in self.key_iterator(result):
-            notes = replace(notes, dropped=result.get(dropped_key(key)))
+            notes = replace(notes, dropped=result.get(dropped_key(key)), apart=result.get(apart_key(key)))
             label_map = np.asarray(result[key])
             save_outputs(label_map, source, self.output_dir, self.table, self.overwrite, notes, self.limits, reading)
         return result

@@ -45,6 +45,11 @@ def dropped_key(key: Hashable) -> str:
     return f"{key}_dropped"
 
 
+def apart_key(key: Hashable) -> str:
+    """Return where a scan's dictionary holds the voxels in large pieces apart from the main one, by code."""
+    return f"{key}_apart"
+
+
 class Stages:
     """Seconds that each stage of a scan took, and the most memory that the process had held at its end."""
 
@@ -128,6 +133,7 @@ class Notes:
         network_affine: voxel to world of the network's grid, shape (4, 4).
         stages: seconds and memory so far.
         scale: what became black and white in the image that the network saw.
+        apart: voxels of each structure in large pieces apart from its main one, kept or lost, by code.
     """
 
     maker: Maker = field(default_factory=Maker)
@@ -135,13 +141,21 @@ class Notes:
     network_affine: Any = None
     stages: Stages = field(default_factory=Stages)
     scale: Scale | None = None
+    apart: Mapping[int, int] | None = None
 
     def dropped_mm3(self) -> dict[int, float]:
         """Return the volume that each structure lost, by code."""
-        if not self.dropped or self.network_affine is None:
+        return self._mm3(self.dropped)
+
+    def apart_mm3(self) -> dict[int, float]:
+        """Return the volume of each structure in large pieces apart from its main one, by code."""
+        return self._mm3(self.apart)
+
+    def _mm3(self, counts: Mapping[int, int] | None) -> dict[int, float]:
+        if not counts or self.network_affine is None:
             return {}
         voxel_mm3 = voxel_volume(self.network_affine)
-        return {code: voxels * voxel_mm3 for code, voxels in self.dropped.items()}
+        return {code: voxels * voxel_mm3 for code, voxels in counts.items()}
 
 
 def scan_record(
@@ -182,7 +196,7 @@ def scan_record(
         "steps": {
             "intensities": asdict(notes.scale) if notes.scale else None,
             "mirror_averaging": notes.maker.mirror_averaging,
-            "largest_component": _dropped(notes, table),
+            "largest_component": _pieces(notes, table),
         },
         "volumes": {
             name: {"volume_mm3": _rounded(totals[name]), "definition": total.definition}
@@ -216,18 +230,22 @@ def _input(volume: Volume, reading: Reading, warnings: Sequence[str]) -> dict[st
     }
 
 
-def _dropped(notes: Notes, table: Sequence[Label]) -> dict[str, Any] | None:
-    """Return how many voxels changed hands since they lay apart, in all and by structure."""
+def _pieces(notes: Notes, table: Sequence[Label]) -> dict[str, Any] | None:
+    """Return how many voxels changed hands since they lay apart, and how many of large pieces did or did not."""
     if notes.dropped is None:
         return None
     names = {label.code: label.name for label in table}
-    volumes = notes.dropped_mm3()
+
+    def by_structure(counts: Mapping[int, int], volumes: Mapping[int, float]) -> dict[str, Any]:
+        return {
+            names[code]: {"voxels": voxels, "volume_mm3": _rounded(volumes.get(code))}
+            for code, voxels in counts.items()
+        }
+
     return {
         "voxels_moved": sum(notes.dropped.values()),
-        "structures": {
-            names[code]: {"voxels": voxels, "volume_mm3": _rounded(volumes.get(code))}
-            for code, voxels in notes.dropped.items()
-        },
+        "structures": by_structure(notes.dropped, notes.dropped_mm3()),
+        "apart": by_structure(notes.apart or {}, notes.apart_mm3()),
     }
 
 

@@ -26,10 +26,10 @@ from tests.heads import AFFINE, CODES, TABLE, head_codes, head_image
 LIMITS = read_limits()
 
 
-def flags_of(codes, image=None, affine=AFFINE, dropped=None):
+def flags_of(codes, image=None, affine=AFFINE, dropped=None, apart=None):
     rows = structure_volumes(codes, affine, TABLE)
     image = head_image(codes) if image is None else image
-    return find_flags(Evidence(image, codes, affine, TABLE, rows, dropped or {}), LIMITS)
+    return find_flags(Evidence(image, codes, affine, TABLE, rows, dropped or {}, apart or {}), LIMITS)
 
 
 def found(*arguments, **options):
@@ -154,6 +154,16 @@ def test_large_piece_that_was_dropped_is_flagged_by_its_share():
     (flag,) = flags_of(head_codes(), dropped={17: 2 * volume, 18: 400.0, 3: 5000.0})
     assert (flag.code, flag.structure) == ("dropped", "Left-Hippocampus")
     assert flag.value == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_large_piece_is_flagged_by_its_share_whether_it_was_kept_or_dropped():
+    volume = 64.0 * (head_codes() == CODES["Left-Hippocampus"]).sum()
+    (flag,) = flags_of(head_codes(), apart={17: volume / 4})
+    assert (flag.code, flag.structure, flag.value) == ("pieces", "Left-Hippocampus", 0.25)
+    flags = flags_of(head_codes(), dropped={17: 3 * volume}, apart={17: 2 * volume})
+    assert {flag.code: flag.value for flag in flags} == {"dropped": 0.75, "pieces": 0.5}
+    both = np.where(np.isin(head_codes(), [17, 53]), 0, head_codes())
+    assert "pieces" in found(both, apart={17: 8.0})
 
 
 def test_label_far_from_the_brain_is_flagged_by_its_distance():

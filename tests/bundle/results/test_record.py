@@ -70,7 +70,7 @@ def test_record_of_unknown_origin_is_complete_and_says_null(tmp_path):
     assert record["run"]["stages"]["read"] == {"seconds": None, "peak_memory_bytes": None}
     assert record["run"]["stages"]["write"]["seconds"] > 0
     assert (record["flags"], record["quality"]) == ([], None)
-    assert len(record["flags_looked_for"]) == 13
+    assert len(record["flags_looked_for"]) == 14
     assert record["versions"]["bundle"] == bundle_version()
     for name, path in (("head_seg.nii.gz", paths.label_map), ("head_volumes.tsv", paths.volumes),
                        ("head_qc.png", paths.picture), ("head_seg.json", paths.sidecar)):  # fmt: skip
@@ -116,7 +116,7 @@ def test_steps_and_maker_are_told(tmp_path):
     config = config_content([ROOT / "configs/inference.json"], {"pixdim": [1, 1, 1]}, {"pixdim": [1, 1, 1]})
     maker = Maker(weights, tiny_network(), torch.device("cpu"), True, config=config)
     scale = Scale(-2.5, 3.5, "inside", Background(0.0, -2.5))
-    notes = Notes(maker, {17: 12, 24: 3}, np.diag([2.0, 2.0, 2.0, 1.0]), scale=scale)
+    notes = Notes(maker, {17: 12, 24: 3}, np.diag([2.0, 2.0, 2.0, 1.0]), scale=scale, apart={17: 9})
     _, record = saved(tmp_path, notes=notes)
     VALIDATOR.validate(record)
     assert record["weights"] == {"model.pt": hashlib.sha256(weights.read_bytes()).hexdigest()}
@@ -133,15 +133,17 @@ def test_steps_and_maker_are_told(tmp_path):
         "structures": {
             "Left-Hippocampus": {"voxels": 12, "volume_mm3": 96.0}, "CSF": {"voxels": 3, "volume_mm3": 24.0},
         },
+        "apart": {"Left-Hippocampus": {"voxels": 9, "volume_mm3": 72.0}},
     }  # fmt: skip
 
 
 def test_transform_tells_what_each_structure_lost(tmp_path):
     (tmp_path / "labels.tsv").write_text("index\tname\n7\tone\n9\ttwo\n")
     logits = torch.zeros(3, 9, 9, 9)
-    logits[1, :3] = logits[1, 6, :2, :2] = logits[2, 5, 5, 5] = 1
+    logits[1, :3] = logits[1, 6, :2, :2] = logits[2, 5, 5, 5] = logits[2, 5, 8, 7:] = 1
     data = KeepLargestComponentsd("pred", [7, 9], tmp_path / "labels.tsv")({"pred": logits})
     assert data["pred_dropped"] == {7: 4}
+    assert data["pred_apart"] == {9: 1}
 
 
 def test_config_hash_counts_what_changes_a_result_and_no_place(tmp_path):
