@@ -49,10 +49,7 @@ def choose(engine: str, precision: str, device: torch.device | str, checkpoint: 
         raise ExportError("engine", f"found {engine!r}", f"one of {', '.join(ENGINES)} is wanted", "option")
     readers = READERS.get(Path(checkpoint).suffix)
     if engine == "auto":
-        if readers:
-            engine = next((name for name in readers if is_installed(name)), readers[0])
-        else:
-            engine = "torch"
+        engine = next((name for name in readers if is_installed(name)), readers[0]) if readers else "torch"
     elif readers and engine not in readers:
         raise ExportError(checkpoint, f"is for the engine {' or '.join(readers)}, found engine {engine!r}")
     if not is_installed(engine):

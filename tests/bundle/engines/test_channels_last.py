@@ -63,7 +63,8 @@ def test_group_norm_of_pytorch_is_not_exact_with_channels_last():
 def test_gradients_pass_through_pytorchs_own():
     x, norm = feature_maps(1, 8, 6, 6, 6).requires_grad_(), exact_norm(4, 8)
     norm(x).square().sum().backward()
-    assert x.grad is not None and norm.weight.grad is not None
+    assert x.grad is not None
+    assert norm.weight.grad is not None
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -78,7 +79,8 @@ def test_pointwise_convolution_has_channels_first(bias):
 
 
 @pytest.mark.parametrize(
-    "conv", [nn.Conv3d(4, 8, 1, stride=2), nn.Conv3d(4, 8, 1, groups=2), nn.Conv3d(4, 8, 1, padding=1), nn.Conv3d(4, 8, 3)]
+    "conv",
+    [nn.Conv3d(4, 8, 1, stride=2), nn.Conv3d(4, 8, 1, groups=2), nn.Conv3d(4, 8, 1, padding=1), nn.Conv3d(4, 8, 3)],
 )
 def test_other_convolutions_stay(conv):
     x = feature_maps(1, 4, 8, 8, 8)
@@ -92,7 +94,15 @@ def test_other_convolutions_stay(conv):
     "network",
     [
         TransformerUNet(channels=(8, 16, 16), hidden_size=48, mlp_dim=64, num_layers=2, num_heads=2, out_channels=5),
-        UNETR(in_channels=1, out_channels=4, img_size=(32, 32, 32), feature_size=8, hidden_size=48, mlp_dim=64, num_heads=4),
+        UNETR(
+            in_channels=1,
+            out_channels=4,
+            img_size=(32, 32, 32),
+            feature_size=8,
+            hidden_size=48,
+            mlp_dim=64,
+            num_heads=4,
+        ),
     ],
     ids=lambda network: type(network).__name__,
 )
