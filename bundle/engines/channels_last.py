@@ -76,7 +76,8 @@ class PointwiseConv(nn.Conv3d):
         product = torch.matmul(self.weight.flatten(1), voxels)
         if self.bias is not None:
             product += self.bias[:, None].to(product.dtype)
-        return product.unflatten(2, x.shape[2:])
+        answer: Tensor = product.view(*product.shape[:2], *x.shape[2:])
+        return answer
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:
