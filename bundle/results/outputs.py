@@ -23,7 +23,6 @@ from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.evidence import Evidence
 from bundle.results.flags import (
     DEFAULT_LIMITS,
-    Limit,
     find_flags,
     flag_lines,
     flags_by_structure,
@@ -32,6 +31,7 @@ from bundle.results.flags import (
 )
 from bundle.results.picture import draw_qc
 from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, dropped_key, scan_record, write_record
+from bundle.results.rules import Limit
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
 
 

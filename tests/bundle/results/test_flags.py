@@ -14,13 +14,13 @@ from bundle.results import structure_volumes
 from bundle.results.evidence import Evidence
 from bundle.results.flags import (
     DEFAULT_LIMITS,
-    RULES,
     find_flags,
     flag_lines,
     flags_by_structure,
     looked_for,
     read_limits,
 )
+from bundle.results.rules import RULES
 from tests.heads import AFFINE, CODES, TABLE, head_codes, head_image
 
 LIMITS = read_limits()
