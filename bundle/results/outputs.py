@@ -30,7 +30,17 @@ from bundle.results.flags import (
     read_limits,
 )
 from bundle.results.picture import draw_qc
-from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, dropped_key, scan_record, write_record
+from bundle.results.record import (
+    STAGES_KEY,
+    Maker,
+    Notes,
+    Stages,
+    confidence_key,
+    dropped_key,
+    scan_record,
+    write_record,
+)
+from bundle.results.reference import DEFAULT_REFERENCES, Reference, read_references
 from bundle.results.rules import Limit
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
 
@@ -62,6 +72,7 @@ def save_outputs(
     notes: Notes | None = None,
     limits: Mapping[str, Limit] | None = None,
     reading: Reading = AS_STORED,
+    references: Mapping[int, Reference] | None = None,
 ) -> OutputPaths:
     """Write label map, volume table, picture and record of a scan; they appear together once all are complete.
 
@@ -76,6 +87,7 @@ def save_outputs(
         notes: what the record is to say beside what the scan and the label map do.
         limits: thresholds of the flags; none are looked for by default.
         reading: how the scan was read.
+        references: volumes that are usual, by code.
 
     Raises:
         ExistsError: when an output exists and ``overwrite`` is false.
@@ -86,15 +98,16 @@ def save_outputs(
         volume, warned = _read_again(source, reading)
         written = OutputPaths(*unfinished)
         write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
-        rows = structure_volumes(label_map, volume.affine, table)
-        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, notes.dropped_mm3())
+        rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence)
+        found = (notes.dropped_mm3(), references or {}, volume.grid.source)
+        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, *found)
         flags = find_flags(evidence, limits)
         lines = flag_lines(flags)
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
         title = printable(Path(source).name)
         draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=title, remarks=lines)
         others, searched = astuple(written)[:-1], looked_for(table, limits)
-        record = scan_record(volume, reading, warned, others, evidence.totals, flags, searched, notes, table)
+        record = scan_record(volume, reading, warned, others, evidence.totals, rows, flags, searched, notes, table)
         write_record(record, written.record)
     if lines:
         message = f"{source}: look twice: {'; '.join(lines)}; see {paths.record.name}"
@@ -126,6 +139,8 @@ class SaveOutputsd(MapTransform):
         label_table: path of the label table.
         overwrite: replace existing files.
         flags: path of the thresholds of flags, see ``bundle.results.flags``; ``None`` looks for none.
+        reference_volumes: path of the volumes that are usual, see ``bundle.results.reference``; ``None`` compares with
+            none.
     """
 
     @renamed_keywords(labels="label_table")
@@ -137,6 +152,7 @@ class SaveOutputsd(MapTransform):
         label_table: str | Path = DEFAULT_TABLE,
         overwrite: bool = False,
         flags: str | Path | None = DEFAULT_LIMITS,
+        reference_volumes: str | Path | None = DEFAULT_REFERENCES,
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
@@ -145,6 +161,7 @@ class SaveOutputsd(MapTransform):
         self.overwrite = overwrite
         self.maker = Maker()
         self.limits = {} if flags is None else read_limits(flags)
+        self.references = {} if reference_volumes is None else read_references(reference_volumes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write and pass the data on."""
@@ -153,9 +170,10 @@ class SaveOutputsd(MapTransform):
         source, reading = image.meta["filename_or_obj"], reading_of(image.meta)
         notes = Notes(self.maker, network_affine=image.affine, stages=result.get(STAGES_KEY) or Stages())
         for key in self.key_iterator(result):
-            notes = replace(notes, dropped=result.get(dropped_key(key)))
-            label_map = np.asarray(result[key])
-            save_outputs(label_map, source, self.output_dir, self.table, self.overwrite, notes, self.limits, reading)
+            dropped, confidence = result.get(dropped_key(key)), result.get(confidence_key(key))
+            notes, label_map = replace(notes, dropped=dropped, confidence=confidence), np.asarray(result[key])
+            given = (self.overwrite, notes, self.limits, reading, self.references)
+            save_outputs(label_map, source, self.output_dir, self.table, *given)
         return result
 
 

@@ -30,6 +30,7 @@ from bundle.machine import available_cores, peak_memory
 from bundle.provenance import sha256, versions
 from bundle.results.flags import Flag
 from bundle.results.totals import TOTALS
+from bundle.results.volumes import StructureVolume
 
 RECORD_VERSION = 1
 PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "openvino", "onnxruntime")
@@ -42,6 +43,11 @@ STAGES_KEY = "stages"
 def dropped_key(key: Hashable) -> str:
     """Return where a scan's dictionary holds the voxels that the structures of a label map lost, by code."""
     return f"{key}_dropped"
+
+
+def confidence_key(key: Hashable) -> str:
+    """Return where a scan's dictionary holds how sure the network was of each structure of a label map, by code."""
+    return f"{key}_confidence"
 
 
 class Stages:
@@ -114,12 +120,14 @@ class Notes:
         dropped: voxels of the network's grid that each structure lost since they lay apart from it, by code.
         network_affine: voxel to world of the network's grid, shape (4, 4).
         stages: seconds and memory so far.
+        confidence: how sure the network was of each structure, by code.
     """
 
     maker: Maker = field(default_factory=Maker)
     dropped: Mapping[int, int] | None = None
     network_affine: Any = None
     stages: Stages = field(default_factory=Stages)
+    confidence: Mapping[int, float] | None = None
 
     def dropped_mm3(self) -> dict[int, float]:
         """Return the volume that each structure lost, by code."""
@@ -135,6 +143,7 @@ def scan_record(
     warnings: Sequence[str],
     outputs: Sequence[Path],
     totals: Mapping[str, float | None],
+    rows: Sequence[StructureVolume],
     flags: Sequence[Flag],
     looked_for: Sequence[str],
     notes: Notes,
@@ -148,6 +157,7 @@ def scan_record(
         warnings: given while it was read.
         outputs: the other files of the result, as they were written.
         totals: mm³ by name, see ``bundle.results.totals``.
+        rows: the structures, see ``bundle.results.volumes``.
         flags: reasons to look twice.
         looked_for: codes of the flags that were looked for.
         notes: what else is known.
@@ -172,6 +182,7 @@ def scan_record(
             name: {"volume_mm3": _rounded(totals[name]), "definition": total.definition}
             for name, total in TOTALS.items()
         },
+        "structures": {row.name: _structure(row) for row in rows},
         "run": {"stages": notes.stages.content, "peak_memory_bytes": peak_memory()},
     }
 
@@ -214,5 +225,17 @@ def _dropped(notes: Notes, table: Sequence[Label]) -> dict[str, Any] | None:
     }
 
 
-def _rounded(volume: float | None) -> float | None:
-    return None if volume is None else round(volume, 3)
+def _structure(row: StructureVolume) -> dict[str, Any]:
+    """Return what the table says of a structure, in numbers."""
+    return {
+        "code": row.code,
+        "volume_mm3": _rounded(row.volume_mm3),
+        "fraction": _rounded(row.fraction, 6),
+        "expected_mm3": _rounded(row.expected_mm3),
+        "z": _rounded(row.z, 2),
+        "confidence": _rounded(row.confidence, 4),
+    }
+
+
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)
