@@ -13,6 +13,8 @@ from bundle.labels import Label, side_partners
 from bundle.results.evidence import Evidence
 from bundle.results.totals import CEREBELLUM, CORTEX, STEM, VENTRICLES, WHITE
 
+ASSUMED = "assumed"
+"""What ``bundle.io.Grid`` calls the source of an affine that no header gave."""
 OTHERS = "*"
 """In place of a region: all that are not named."""
 
@@ -98,6 +100,47 @@ def _distances(evidence: Evidence, limit: Limit) -> Values:
     yield from farthest.items()
 
 
+def _confidence(evidence: Evidence, limit: Limit) -> Values:
+    rows = {row.code: row for row in evidence.rows}
+    for label in limit.judged(evidence.table):
+        row = rows[label.code]
+        if row.confidence is not None and row.volume_mm3 >= limit.smallest_mm3:
+            yield label.name, row.confidence
+
+
+def _shares_of_the_usual(evidence: Evidence, limit: Limit) -> Values:
+    """Yield how large each structure is against what is usual in a head of this size."""
+    expected = {row.code: row.expected_mm3 for row in evidence.rows}
+    for label in limit.judged(evidence.table):
+        usual = expected[label.code]
+        if usual is not None:
+            yield label.name, evidence.volumes[label.code] / usual
+
+
+def _z(evidence: Evidence, limit: Limit) -> Values:
+    rows = {row.code: row for row in evidence.rows}
+    for label in limit.judged(evidence.table):
+        value = rows[label.code].z
+        if value is not None:
+            yield label.name, value
+
+
+def _misplacement(evidence: Evidence, limit: Limit) -> Values:
+    value = evidence.misplacement(label.code for label in limit.judged(evidence.table))
+    if value is not None:
+        yield None, value
+
+
+def _assumed_affine(evidence: Evidence, _: Limit) -> Values:
+    yield None, float(evidence.affine_source == ASSUMED)
+
+
+def _depth_over_rim(evidence: Evidence, _: Limit) -> Values:
+    value = evidence.depth_contrast()
+    # Without any contrast there is no T1 weighting either.
+    yield None, 0.0 if value is None else value
+
+
 def _brain_volume(evidence: Evidence, _: Limit) -> Values:
     yield None, (evidence.totals["brain_without_ventricles"] or 0.0) / 1000  # mL
 
@@ -150,6 +193,12 @@ RULES: Mapping[str, Rule] = {
     "missing": Rule(_volumes, flags_below=True),
     "one_side": Rule(_smaller_side, flags_below=True),
     "asymmetry": Rule(_asymmetries, flags_below=False),
+    "orientation_unknown": Rule(_assumed_affine, flags_below=False),
+    "not_a_head": Rule(_misplacement, flags_below=False),
+    "contrast_depth": Rule(_depth_over_rim, flags_below=True),
+    "low_confidence": Rule(_confidence, flags_below=True),
+    "small": Rule(_shares_of_the_usual, flags_below=True),
+    "volume": Rule(_z, flags_below=False),
     "brain_small": Rule(_brain_volume, flags_below=True),
     "brain_large": Rule(_brain_volume, flags_below=False),
     "cut": Rule(_areas_on_the_border, flags_below=False),

@@ -68,7 +68,7 @@ def test_record_of_unknown_origin_is_complete_and_says_null(tmp_path):
     assert record["run"]["stages"]["read"] == {"seconds": None, "peak_memory_bytes": None}
     assert record["run"]["stages"]["write"]["seconds"] > 0
     assert record["flags"] == []
-    assert len(record["flags_looked_for"]) == 13
+    assert len(record["flags_looked_for"]) == 19
     assert record["versions"]["bundle"] == bundle_version()
     for name, path in (("head_seg.nii.gz", paths.label_map), ("head_volumes.tsv", paths.volumes),
                        ("head_qc.png", paths.picture)):  # fmt: skip
@@ -200,7 +200,7 @@ def test_name_of_any_bytes_is_valid_json(tmp_path):
     scan = tmp_path / os.fsdecode(b"he\xffad.nii.gz")
     write_head(scan)
     volume = read_volume(scan)
-    record = scan_record(volume, AS_STORED, [], [], dict.fromkeys(TOTALS), [], [], Notes(), TABLE)
+    record = scan_record(volume, AS_STORED, [], [], dict.fromkeys(TOTALS), [], [], [], Notes(), TABLE)
     write_record(record, tmp_path / "record.json")
     assert os.fsencode(json.loads((tmp_path / "record.json").read_bytes())["input"]["name"]) == b"he\xffad.nii.gz"
 
