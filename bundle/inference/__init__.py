@@ -3,6 +3,7 @@
 from bundle.engines import ENGINES, load_network
 from bundle.errors import WeightsError
 from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
+from bundle.inference.confidence import MeasureConfidenced, mean_margins
 from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.skipping import SkippingDataset, SkippingEvaluator, collate_scans
@@ -12,6 +13,7 @@ from bundle.io import load_weights
 __all__ = [
     "ENGINES",
     "KeepLargestComponentsd",
+    "MeasureConfidenced",
     "PlaceBackgroundd",
     "RestoreLabelMapd",
     "ScaleIntensitiesd",
@@ -23,5 +25,6 @@ __all__ = [
     "keep_largest_components",
     "load_network",
     "load_weights",
+    "mean_margins",
     "restore_labels",
 ]

@@ -78,7 +78,8 @@ class Segmenter:
 
     def _maker(self, files: Sequence[str], overrides: Mapping[str, Any]) -> Maker:
         """Return what records say of this segmenter."""
-        tables = [path for name in ("label_table", "flags") if (path := self._optional(name, None))]
+        named = ("label_table", "flags", "reference_volumes")
+        tables = [path for name in named if (path := self._optional(name, None))]
         return Maker(
             weights=self._optional("checkpoint", None),
             network=self.network,

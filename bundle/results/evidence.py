@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.labels import Label
-from bundle.results.totals import FLUID, total_volumes
+from bundle.results.layout import misplacement
+from bundle.results.reference import Reference
+from bundle.results.totals import BRAIN, CEREBELLUM, FLUID, STEM, VENTRICLES, total_volumes
 from bundle.results.volumes import StructureVolume, border_areas
 
 SAMPLE_MM = 2.0
 """Voxels finer than this are skipped."""
 SPAN_PERCENTILES = (2.0, 98.0)
 """Of the labelled voxels: what counts as the contrast of the image, whatever its units."""
+DEPTH_MM, RIM_MM, DEPTH_SAMPLE_MM = 14.0, 8.0, 4.0
+"""What counts as the depth of the cerebrum and as its rim, from its surface, and the voxels that this is taken on."""
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 Centre = NDArray[np.float64]
@@ -51,6 +55,8 @@ class Evidence:
         rows: their volumes, in the table's order.
         dropped_mm3: volume that each structure lost because it lay apart from the rest of it, by code.
         apart_mm3: volume of each structure in large pieces apart from its main one, kept or lost, by code.
+        references: volumes that are usual, by code.
+        affine_source: what gave the affine, as in ``bundle.io.Grid``.
     """
 
     image: NDArray[Any]
@@ -60,6 +66,8 @@ class Evidence:
     rows: Sequence[StructureVolume]
     dropped_mm3: Mapping[int, float] = field(default_factory=dict)
     apart_mm3: Mapping[int, float] = field(default_factory=dict)
+    references: Mapping[int, Reference] = field(default_factory=dict)
+    affine_source: str = "sform"
 
     @cached_property
     def volumes(self) -> dict[int, float]:
@@ -122,6 +130,32 @@ class Evidence:
         """Contrast of the image inside the labels, in its own units; 0 without any."""
         values = self._sampled(self.image)[self._codes != self.table[0].code]
         return float(np.subtract(*np.percentile(values, SPAN_PERCENTILES[::-1]))) if values.size else 0.0
+
+    def misplacement(self, codes: Iterable[int]) -> float | None:
+        """Return how far some structures lie from where they belong, see ``bundle.results.layout``, mm."""
+        usual = {code: np.array(self.references[code].centre) for code in codes if code in self.references}
+        there = {code: mean for code, (_, mean) in self._positions.items()}
+        return misplacement(there, usual) if usual else None
+
+    def depth_contrast(self) -> float | None:
+        """Return how much brighter the depth of the cerebrum is than its rim, as a share of ``intensity_span``.
+
+        Only the outline of the brain and what lies under it count, not what was called white or grey matter.
+        ``None`` where there is no depth or no contrast.
+        """
+        lengths = voxel_sizes(self.affine)
+        steps = np.floor(DEPTH_SAMPLE_MM / lengths + 1e-6).astype(np.int64).clip(min=1)
+        grid = tuple(slice(None, None, step) for step in steps)
+        codes, image = self.label_map[grid], self.image[grid]
+        head = np.pad(np.isin(codes, self.codes_in(*BRAIN, VENTRICLES)), 2)
+        # Sulci and what is enclosed belong to the inside.
+        head = ndimage.binary_fill_holes(ndimage.binary_closing(head, TOUCHING))
+        depth = ndimage.distance_transform_edt(head, sampling=lengths * steps)[2:-2, 2:-2, 2:-2]
+        cerebrum = ~np.isin(codes, self.codes_in(VENTRICLES, CEREBELLUM, STEM))
+        rim, deep = (image[cerebrum & part] for part in ((depth > 0) & (depth <= RIM_MM), depth >= DEPTH_MM))
+        if not (rim.size and deep.size and self.intensity_span):
+            return None
+        return float(np.median(deep) - np.median(rim)) / self.intensity_span
 
     def pieces_apart(self, smallest_mm3: float) -> list[Piece]:
         """Return the pieces of labelled tissue, fluid around the brain left out, apart from the largest one."""

@@ -25,7 +25,6 @@ from bundle.provenance import sha256
 from bundle.results.evidence import Evidence
 from bundle.results.flags import (
     DEFAULT_LIMITS,
-    Limit,
     find_flags,
     flag_lines,
     flags_by_structure,
@@ -33,7 +32,19 @@ from bundle.results.flags import (
     read_limits,
 )
 from bundle.results.picture import draw_qc
-from bundle.results.record import STAGES_KEY, Maker, Notes, Stages, apart_key, dropped_key, scan_record, write_json
+from bundle.results.record import (
+    STAGES_KEY,
+    Maker,
+    Notes,
+    Stages,
+    apart_key,
+    confidence_key,
+    dropped_key,
+    scan_record,
+    write_json,
+)
+from bundle.results.reference import DEFAULT_REFERENCES, Reference, read_references
+from bundle.results.rules import Limit
 from bundle.results.sidecar import bids_sidecar
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
 
@@ -66,6 +77,7 @@ def save_outputs(
     notes: Notes | None = None,
     limits: Mapping[str, Limit] | None = None,
     reading: Reading = AS_STORED,
+    references: Mapping[int, Reference] | None = None,
 ) -> OutputPaths:
     """Write the label map of a scan, and its volumes, picture, sidecar and record; they appear together once complete.
 
@@ -80,6 +92,7 @@ def save_outputs(
         notes: what the record is to say beside what the scan and the label map do.
         limits: thresholds of the flags; none are looked for by default.
         reading: how the scan was read.
+        references: volumes that are usual, by code.
 
     Raises:
         ExistsError: when an output exists and ``overwrite`` is false.
@@ -90,16 +103,16 @@ def save_outputs(
         volume, warned = _read_again(source, reading)
         written = OutputPaths(*unfinished)
         write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
-        rows = structure_volumes(label_map, volume.affine, table)
-        dropped, apart = notes.dropped_mm3(), notes.apart_mm3()
-        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, dropped, apart)
+        rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence)
+        found = (notes.dropped_mm3(), notes.apart_mm3(), references or {}, volume.grid.source)
+        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, *found)
         flags = find_flags(evidence, limits)
         lines = flag_lines(flags)
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
         title = printable(Path(source).name)
         draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=title, remarks=lines)
         others, searched = (written.label_map, written.volumes, written.picture), looked_for(table, limits)
-        record = scan_record(volume, reading, warned, others, evidence.totals, flags, searched, notes, table)
+        record = scan_record(volume, reading, warned, others, evidence.totals, rows, flags, searched, notes, table)
         write_json(bids_sidecar(record), written.sidecar)
         record["outputs"][paths.sidecar.name] = sha256(written.sidecar)
         write_json(record, written.record)
@@ -133,6 +146,8 @@ class SaveOutputsd(MapTransform):
         label_table: path of the label table.
         overwrite: replace existing files.
         flags: path of the thresholds of flags, see ``bundle.results.flags``; ``None`` looks for none.
+        reference_volumes: path of the volumes that are usual, see ``bundle.results.reference``; ``None`` compares with
+            none.
     """
 
     @renamed_keywords(labels="label_table")
@@ -144,6 +159,7 @@ class SaveOutputsd(MapTransform):
         label_table: str | Path = DEFAULT_TABLE,
         overwrite: bool = False,
         flags: str | Path | None = DEFAULT_LIMITS,
+        reference_volumes: str | Path | None = DEFAULT_REFERENCES,
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
@@ -152,6 +168,7 @@ class SaveOutputsd(MapTransform):
         self.overwrite = overwrite
         self.maker = Maker()
         self.limits = {} if flags is None else read_limits(flags)
+        self.references = {} if reference_volumes is None else read_references(reference_volumes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write and pass the data on."""
@@ -163,9 +180,10 @@ class SaveOutputsd(MapTransform):
             stages.end("restore")
         notes = Notes(self.maker, network_affine=image.affine, stages=stages or Stages(), scale=scale_of(image.meta))
         for key in self.key_iterator(result):
-            notes = replace(notes, dropped=result.get(dropped_key(key)), apart=result.get(apart_key(key)))
-            label_map = np.asarray(result[key])
-            save_outputs(label_map, source, self.output_dir, self.table, self.overwrite, notes, self.limits, reading)
+            dropped, apart, confidence = (result.get(name(key)) for name in (dropped_key, apart_key, confidence_key))
+            notes = replace(notes, dropped=dropped, apart=apart, confidence=confidence)
+            given = (self.overwrite, notes, self.limits, reading, self.references)
+            save_outputs(np.asarray(result[key]), source, self.output_dir, self.table, *given)
         return result
 
 

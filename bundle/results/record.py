@@ -31,6 +31,7 @@ from bundle.machine import available_cores, peak_memory
 from bundle.provenance import hashed_files, sha256, versions
 from bundle.results.flags import Flag
 from bundle.results.totals import TOTALS
+from bundle.results.volumes import StructureVolume
 
 RECORD_VERSION = 1
 PACKAGES = ("torch", "monai", "numpy", "scipy", "nibabel", "openvino", "onnxruntime")
@@ -48,6 +49,11 @@ def dropped_key(key: Hashable) -> str:
 def apart_key(key: Hashable) -> str:
     """Return where a scan's dictionary holds the voxels in large pieces apart from the main one, by code."""
     return f"{key}_apart"
+
+
+def confidence_key(key: Hashable) -> str:
+    """Return where a scan's dictionary holds how sure the network was of each structure of a label map, by code."""
+    return f"{key}_confidence"
 
 
 class Stages:
@@ -134,6 +140,7 @@ class Notes:
         stages: seconds and memory so far.
         scale: what became black and white in the image that the network saw.
         apart: voxels of each structure in large pieces apart from its main one, kept or lost, by code.
+        confidence: how sure the network was of each structure, by code.
     """
 
     maker: Maker = field(default_factory=Maker)
@@ -142,6 +149,7 @@ class Notes:
     stages: Stages = field(default_factory=Stages)
     scale: Scale | None = None
     apart: Mapping[int, int] | None = None
+    confidence: Mapping[int, float] | None = None
 
     def dropped_mm3(self) -> dict[int, float]:
         """Return the volume that each structure lost, by code."""
@@ -164,6 +172,7 @@ def scan_record(
     warnings: Sequence[str],
     outputs: Sequence[Path],
     totals: Mapping[str, float | None],
+    rows: Sequence[StructureVolume],
     flags: Sequence[Flag],
     looked_for: Sequence[str],
     notes: Notes,
@@ -177,6 +186,7 @@ def scan_record(
         warnings: given while it was read.
         outputs: the files of the result, as they were written; the sidecar, which is made of the record, comes later.
         totals: mm³ by name, see ``bundle.results.totals``.
+        rows: the structures, see ``bundle.results.volumes``.
         flags: reasons to look twice.
         looked_for: codes of the flags that were looked for.
         notes: what else is known.
@@ -202,6 +212,7 @@ def scan_record(
             name: {"volume_mm3": _rounded(totals[name]), "definition": total.definition}
             for name, total in TOTALS.items()
         },
+        "structures": {row.name: _structure(row) for row in rows},
         "quality": None,
         "run": {"stages": notes.stages.content, "peak_memory_bytes": peak_memory()},
     }
@@ -249,5 +260,17 @@ def _pieces(notes: Notes, table: Sequence[Label]) -> dict[str, Any] | None:
     }
 
 
-def _rounded(volume: float | None) -> float | None:
-    return None if volume is None else round(volume, 3)
+def _structure(row: StructureVolume) -> dict[str, Any]:
+    """Return what the table says of a structure, in numbers."""
+    return {
+        "code": row.code,
+        "volume_mm3": _rounded(row.volume_mm3),
+        "fraction": _rounded(row.fraction, 6),
+        "expected_mm3": _rounded(row.expected_mm3),
+        "z": _rounded(row.z, 2),
+        "confidence": _rounded(row.confidence, 4),
+    }
+
+
+def _rounded(value: float | None, digits: int = 3) -> float | None:
+    return None if value is None else round(value, digits)

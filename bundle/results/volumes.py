@@ -15,12 +15,24 @@ from numpy.typing import NDArray
 from bundle.io.geometry import voxel_volume
 from bundle.io.whole import whole_file
 from bundle.labels import Label, side_partners
-from bundle.results.totals import total_volumes
+from bundle.results.reference import Reference
+from bundle.results.totals import FLUID, total_volumes
 
 LabelArray = NDArray[Any]
 """A label map: whole numbers of any type, shape (X, Y, Z)."""
 
-COLUMNS = ("code", "name", "voxels", "volume_mm3", "touches_border", "fraction", "asymmetry", "flags")
+COLUMNS = (
+    "code",
+    "name",
+    "voxels",
+    "volume_mm3",
+    "touches_border",
+    "fraction",
+    "asymmetry",
+    "z",
+    "confidence",
+    "flags",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,10 @@ class StructureVolume:
     it may lie outside, and ``volume_mm3`` is then a lower bound (TotalSegmentator issue 204). ``fraction`` is the share
     of the intracranial volume (``bundle.results.totals``), ``None`` where the table has none. ``asymmetry`` is the
     difference of left and right over their mean, -2 (right alone) to 2 (left alone), the same in both rows of a pair;
-    ``None`` on the midline, and where neither was found.
+    ``None`` on the midline, and where neither was found. ``expected_mm3`` is the usual volume in a head of this size
+    and ``z`` how far the volume lies off it (``bundle.results.reference``), ``None`` without a reference, ``z`` also
+    where the structure was not found. ``confidence`` is the mean margin of its voxels
+    (``bundle.inference.confidence``), ``None`` where nobody measured it.
     """
 
     code: int
@@ -41,15 +56,26 @@ class StructureVolume:
     touches_border: bool
     fraction: float | None = None
     asymmetry: float | None = None
+    expected_mm3: float | None = None
+    z: float | None = None
+    confidence: float | None = None
 
 
-def structure_volumes(label_map: LabelArray, affine: NDArray[Any], table: Sequence[Label]) -> list[StructureVolume]:
+def structure_volumes(
+    label_map: LabelArray,
+    affine: NDArray[Any],
+    table: Sequence[Label],
+    references: Mapping[int, Reference] | None = None,
+    confidence: Mapping[int, float] | None = None,
+) -> list[StructureVolume]:
     """Measure each structure of a label map.
 
     Args:
         label_map: integer codes, shape (X, Y, Z).
         affine: voxel to world in mm, shape (4, 4); may be oblique, sheared or left-handed.
         table: the structures, background first.
+        references: what is usual, by code.
+        confidence: how sure the network was of each structure, by code.
 
     Returns:
         One row per structure in the table's order, background left out, absent structures with 0 voxels.
@@ -64,6 +90,7 @@ def structure_volumes(label_map: LabelArray, affine: NDArray[Any], table: Sequen
     volumes = {label.code: voxels[label.code] * voxel_mm3 for label in table[1:]}
     intracranial = total_volumes(volumes, table)["intracranial"]
     asymmetry = _asymmetries(volumes, table)
+    expected = _expected(volumes, table, references or {})
     return [
         StructureVolume(
             code=label.code,
@@ -73,9 +100,37 @@ def structure_volumes(label_map: LabelArray, affine: NDArray[Any], table: Sequen
             touches_border=label.code in on_border,
             fraction=volumes[label.code] / intracranial if intracranial else None,
             asymmetry=asymmetry[label.code],
+            expected_mm3=expected.get(label.code),
+            z=_z(volumes[label.code], expected.get(label.code), (references or {}).get(label.code)),
+            confidence=(confidence or {}).get(label.code),
         )
         for label in table[1:]
     ]
+
+
+def _z(volume: float, expected: float | None, reference: Reference | None) -> float | None:
+    return None if expected is None or reference is None else reference.z(volume, expected)
+
+
+def _expected(
+    volumes: Mapping[int, float], table: Sequence[Label], references: Mapping[int, Reference]
+) -> dict[int, float]:
+    """Return the usual volume of each structure in a head of this size, mm³ by code.
+
+    References are shares of the volume inside the skull. Where less fluid around the brain was labelled than is usual,
+    a stripping tool may have taken it: tissue is then compared with a head that has the usual share.
+    """
+    intracranial = total_volumes(volumes, table)["intracranial"]
+    if not intracranial:
+        return {}
+    fluid = [label.code for label in table[1:] if label.region == FLUID]
+    usual = sum(references[code].fraction for code in fluid if code in references)
+    inside = max(intracranial, (intracranial - sum(volumes[code] for code in fluid)) / (1 - usual))
+    return {
+        code: reference.typical * (intracranial if code in fluid else inside)
+        for code, reference in references.items()
+        if code in volumes
+    }
 
 
 def _asymmetries(volumes: Mapping[int, float], table: Sequence[Label]) -> dict[int, float | None]:
@@ -134,12 +189,10 @@ def write_volumes(
         writer.writerow(COLUMNS)
         for row in rows:
             border = "true" if row.touches_border else "false"
-            fraction = "" if row.fraction is None else f"{row.fraction:.6f}"
-            asymmetry = "" if row.asymmetry is None else f"{row.asymmetry:.4f}"
+            numbers = ((row.fraction, 6), (row.asymmetry, 4), (row.z, 2), (row.confidence, 4))
+            shares = ("" if value is None else f"{value:.{digits}f}" for value, digits in numbers)
             codes = ";".join((flags or {}).get(row.code, ()))
-            writer.writerow(
-                (row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border, fraction, asymmetry, codes)
-            )
+            writer.writerow((row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border, *shares, codes))
 
 
 def border_areas(label_map: LabelArray, affine: NDArray[Any]) -> dict[int, float]:

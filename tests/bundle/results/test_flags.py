@@ -14,13 +14,13 @@ from bundle.results import structure_volumes
 from bundle.results.evidence import Evidence
 from bundle.results.flags import (
     DEFAULT_LIMITS,
-    RULES,
     find_flags,
     flag_lines,
     flags_by_structure,
     looked_for,
     read_limits,
 )
+from bundle.results.rules import RULES
 from tests.heads import AFFINE, CODES, TABLE, head_codes, head_image
 
 LIMITS = read_limits()
@@ -88,9 +88,9 @@ def test_header_that_turns_the_head_over_is_flagged(flip, wanted):
 def test_contrast_unlike_t1_is_flagged_whatever_the_units():
     codes = head_codes()
     image = head_image(codes)
-    assert set(found(codes, 1 - image)) == {"contrast_white", "contrast_fluid"}
-    assert set(found(codes, (codes > 0).astype(np.float32))) == {"contrast_white", "contrast_fluid"}
-    assert set(found(codes, np.where(image > 0.7, 0.5, image))) == {"contrast_white"}
+    unlike = {"contrast_white", "contrast_depth", "contrast_fluid"}
+    assert set(found(codes, 1 - image)) == set(found(codes, (codes > 0).astype(np.float32))) == unlike
+    assert set(found(codes, np.where(image > 0.7, 0.5, image))) == unlike - {"contrast_fluid"}
     assert found(codes, 1000 * image - 300) == {}
 
 

@@ -1,6 +1,7 @@
 """Flags on real scans through the real network: none on sound ones, and some on nonsense.
 
-At 2 mm, for time; ``python -m benchmarks.robustness`` lists the flags of disturbed scans at the model's own voxel size.
+At 2 mm, for time; ``python -m benchmarks.robustness`` lists the flags of disturbed scans at the model's own voxel size,
+``python -m benchmarks.nonsense`` those of nonsense.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from benchmarks import nonsense
 from benchmarks.disturbances import averaged, biased, turned
 from bundle.errors import FlagWarning
 from bundle.inference.segmenter import Segmenter
@@ -25,27 +27,12 @@ SOUND = {
 }
 
 
-def upside_down(image):
-    return image[::-1, :, ::-1]
-
-
-def inverted(image):
-    return np.where(image > 0, 1.1 * image.max() - image, 0)
-
-
-def without_left_half(image):
-    return np.where(np.arange(len(image))[:, None, None] < len(image) // 2, 0, image)
-
-
-def mask(image):
-    return (image > 0.15 * image.max()).astype(np.float32)
-
-
 NONSENSE = {
-    upside_down: {"upside_down"},
-    inverted: {"asymmetry"},
-    without_left_half: {"one_side", "missing"},
-    mask: {"contrast_white"},
+    nonsense.upside_down: {"upside_down"},
+    nonsense.inverted: {"contrast_depth", "not_a_head", "low_confidence"},
+    nonsense.one_hemisphere: {"one_side", "missing", "not_a_head"},
+    nonsense.mask: {"contrast_white", "contrast_depth", "not_a_head", "low_confidence"},
+    nonsense.lower_half: {"cut"},
 }
 
 
@@ -87,10 +74,6 @@ def test_validation_scan_is_not_flagged(flagged, validation_dir):
 @pytest.mark.parametrize("spoil", NONSENSE, ids=lambda spoil: spoil.__name__)
 def test_nonsense_is_flagged(flagged, sample, spoil):
     image, affine = loaded(sample)
+    case = spoil(nonsense.Scan(image, np.zeros(image.shape, dtype=np.int16), affine))
     with pytest.warns(FlagWarning, match=r"scan\.nii\.gz: look twice"):
-        assert NONSENSE[spoil] <= flagged(spoil(image), affine)
-
-
-def test_head_that_is_cut_in_half_is_flagged(flagged, sample):
-    image, affine = loaded(sample)
-    assert "cut" in flagged(image[:, :, : image.shape[2] // 2], affine)
+        assert NONSENSE[spoil] <= flagged(case.image, case.affine)

@@ -42,7 +42,7 @@ def test_five_files_lie_in_a_folder_of_the_scans_name(scan, label_map, tmp_path)
     assert paths == OutputPaths.of(scan, tmp_path / "new" / "out")
     assert [f"scan/{name}" for name in NAMES] == list(content(tmp_path / "new" / "out"))
     assert np.array_equal(np.asarray(nib.load(paths.label_map).dataobj), label_map)
-    assert "7\tA\t80\t80.000\tfalse\t\t\t\n" in paths.volumes.read_text()
+    assert "7\tA\t80\t80.000\tfalse\t\t\t\t\t\n" in paths.volumes.read_text()
     assert [path.name for path in (tmp_path / "new" / "out").iterdir()] == ["scan"]
 
 

@@ -70,7 +70,7 @@ def test_record_of_unknown_origin_is_complete_and_says_null(tmp_path):
     assert record["run"]["stages"]["read"] == {"seconds": None, "peak_memory_bytes": None}
     assert record["run"]["stages"]["write"]["seconds"] > 0
     assert (record["flags"], record["quality"]) == ([], None)
-    assert len(record["flags_looked_for"]) == 14
+    assert len(record["flags_looked_for"]) == 20
     assert record["versions"]["bundle"] == bundle_version()
     for name, path in (("head_seg.nii.gz", paths.label_map), ("head_volumes.tsv", paths.volumes),
                        ("head_qc.png", paths.picture), ("head_seg.json", paths.sidecar)):  # fmt: skip
@@ -208,7 +208,7 @@ def test_name_of_any_bytes_is_valid_json(tmp_path):
     scan = tmp_path / os.fsdecode(b"he\xffad.nii.gz")
     write_head(scan)
     volume = read_volume(scan)
-    record = scan_record(volume, AS_STORED, [], [], dict.fromkeys(TOTALS), [], [], Notes(), TABLE)
+    record = scan_record(volume, AS_STORED, [], [], dict.fromkeys(TOTALS), [], [], [], Notes(), TABLE)
     write_json(record, tmp_path / "record.json")
     assert os.fsencode(json.loads((tmp_path / "record.json").read_bytes())["input"]["name"]) == b"he\xffad.nii.gz"
 

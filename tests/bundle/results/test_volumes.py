@@ -131,7 +131,9 @@ def test_bad_arguments_are_refused(labels, affine, message):
 
 def test_written_table_reads_back(tmp_path):
     rows = [
-        StructureVolume(2, "Left-Cerebral-White-Matter", 1000, 1234.56789, True, 0.25, -0.12345678),
+        StructureVolume(
+            2, "Left-Cerebral-White-Matter", 1000, 1234.56789, True, 0.25, -0.12345678, 1300.0, 1.2345, 0.98765
+        ),
         StructureVolume(3, "B", 0, 0.0, False),
     ]
     path = tmp_path / "volumes.tsv"
@@ -139,10 +141,12 @@ def test_written_table_reads_back(tmp_path):
     assert path.read_bytes().count(b"\r") == 0
     with open(path, newline="") as file:
         assert list(csv.reader(file, delimiter="\t")) == [
-            ["code", "name", "voxels", "volume_mm3", "touches_border", "fraction", "asymmetry", "flags"],
-            ["2", "Left-Cerebral-White-Matter", "1000", "1234.568", "true", "0.250000", "-0.1235", "cut;sides"],
-            ["3", "B", "0", "0.000", "false", "", "", ""],
-        ]
+            ["code", "name", "voxels", "volume_mm3", "touches_border", "fraction", "asymmetry", "z", "confidence",
+             "flags"],
+            ["2", "Left-Cerebral-White-Matter", "1000", "1234.568", "true", "0.250000", "-0.1235", "1.23", "0.9877",
+             "cut;sides"],
+            ["3", "B", "0", "0.000", "false", "", "", "", "", ""],
+        ]  # fmt: skip
     assert list(tmp_path.iterdir()) == [path]
 
 
