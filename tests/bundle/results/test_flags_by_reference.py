@@ -42,7 +42,7 @@ def found(codes, image=None, affine=AFFINE, confidence=SURE, source="sform"):
     rows = structure_volumes(codes, affine, TABLE, USUAL, confidence)
     image = head_image(codes) if image is None else image
     flags = {}
-    for flag in find_flags(Evidence(image, codes, affine, TABLE, rows, {}, USUAL, source), LIMITS):
+    for flag in find_flags(Evidence(image, codes, affine, TABLE, rows, references=USUAL, affine_source=source), LIMITS):
         flags.setdefault(flag.code, {})[flag.structure] = flag.value
     return flags
 
