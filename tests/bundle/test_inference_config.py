@@ -28,6 +28,7 @@ NAMES = {label.code: label.name for label in read_labels()}
 CODES = set(NAMES)
 INNER_CODES = (2, 41, 10, 49, 12, 51)  # the turned field of view of the oblique scan cuts stem and cerebellum
 GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z", "pixdim", "qoffset_x")
+TABLES = ["labels.tsv", "flags.json", "reference_volumes.tsv"]
 FLOAT32 = {"precision": "float32"}  # which every processor computes alike
 FINER = {"pixdim": [2.0, 2.0, 2.0], **FLOAT32}  # coarser, and structures move by more than their bar
 needs_bfloat16 = pytest.mark.skipif(
@@ -93,7 +94,7 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
         validate(record, json.loads((ROOT / "configs/record.schema.json").read_text()))
         # MONAI does not tell which files its config is from; the rest is known.
         assert (record["config"]["overrides"], record["config"]["sha256"]) == (None, None)
-        assert [table["name"] for table in record["config"]["files"]] == ["labels.tsv", "flags.json"]
+        assert [table["name"] for table in record["config"]["files"]] == TABLES
         assert record["config"]["settings"]["pixdim"] == COARSE
         assert all(stage["seconds"] > 0 for stage in record["run"]["stages"].values())
         assert record["weights"] == {"model.pt": sha256(ROOT / "models/model.pt")}

@@ -64,8 +64,7 @@ def test_half_precision_gives_the_same_margins_within_its_rounding():
 def test_transform_tells_margins_by_code_after_strays_are_gone():
     logits = torch.zeros(len(TABLE), 12, 6, 6)
     right = next(label for label in TABLE if label.name == "Right-Putamen")
-    logits[right.channel, :4], logits[right.channel, 9:] = 3.0, 9.0
-    logits[right.channel, 9:11] = 0.0
+    logits[right.channel, :4], logits[right.channel, 11, 0, 0] = 3.0, 9.0
     data = KeepLargestComponentsd("pred", [right.code])({"pred": logits})
     strays_kept = MeasureConfidenced("pred")({"pred": logits.clone().nan_to_num(neginf=9.0)})["pred_confidence"]
     found = MeasureConfidenced("pred")(data)
