@@ -45,24 +45,30 @@ class EngineNetwork(nn.Module):
 
 
 class InFloat32(nn.Module):
-    """A part of a network that computes in float32 under autocast, too."""
+    """A part of a network that computes in float32 under autocast, too.
 
-    def __init__(self, part: nn.Module) -> None:
+    Args:
+        part: the part.
+        dtype: what its answer is given in.
+    """
+
+    def __init__(self, part: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.part = part
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Map what the part maps."""
         with torch.autocast(x.device.type, enabled=False):
             result: Tensor = self.part(x.float())
-        return result
+        return result.to(self.dtype)
 
 
 class TorchNetwork(EngineNetwork):
     """A PyTorch or TorchScript module, under autocast where bfloat16 is wanted.
 
     A PyTorch module is changed in place: on a CPU it computes with channels last, and in bfloat16 the parts that its
-    class names in ``FLOAT32_PARTS`` stay in float32.
+    class names in ``FLOAT32_PARTS`` stay in float32, the last of which gives the logits.
 
     Args:
         network: maps (B, C, D, H, W) to logits; lies on the device already.
@@ -75,8 +81,10 @@ class TorchNetwork(EngineNetwork):
         if not scripted:
             device = next(network.parameters(), torch.empty(0)).device
             network = to_channels_last(network) if device.type == "cpu" else network
-            for name in getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ():
-                setattr(network, name, InFloat32(getattr(network, name)))
+            parts = getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ()
+            for name in parts:
+                dtype = torch.float32 if name == parts[-1] else torch.bfloat16
+                setattr(network, name, InFloat32(getattr(network, name), dtype))
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
