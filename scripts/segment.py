@@ -17,7 +17,7 @@ from scripts.command import ROOT, make_parser, print_error, run_program
 
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
-    *("device", "checkpoint", "engine", "precision", "mirror_averaging"),
+    *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
     *("assume_affine", "fill_nonfinite", "frame", "trust"),
 )
 """Options that replace the config id of their name when they are given."""
@@ -54,7 +54,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             const=form,
             help=f"use the {form} where sform and qform are both there, even if they contradict each other",
         )
-    parser.add_argument("--checkpoint", metavar="FILE", help="weights, or an exported model (default: models/model.pt)")
+    parser.add_argument("--model", metavar="FOLDER", help="folder of a model, or its zip (default: models, the brain)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="other weights, or an exported model (default: its own)")
     parser.add_argument(
         "--config",
         action="append",

@@ -41,6 +41,7 @@ class LabelledDataset:
         table: the structures, background first; channel by channel.
         modality: what the data set says that its images are, such as ``"MRI"``.
         problems: what is wrong with the listing itself, see :func:`bundle.datasets.check_dataset` for the rest.
+        licence: what the data set says of it.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class LabelledDataset:
     table: Sequence[Label]
     modality: str = ""
     problems: Sequence[InputError] = field(default=())
+    licence: str = ""
 
     @property
     def labels(self) -> Sequence[Label]:

@@ -33,12 +33,14 @@ class Listing:
         label_table: the file that names the structures, if there is one.
         modality: what the data set says that its images are.
         problems: what is wrong with the listing.
+        licence: what the data set says of it.
     """
 
     cases: list[Case]
     label_table: Path | None = None
     modality: str = ""
     problems: list[InputError] = field(default_factory=list)
+    licence: str = ""
 
 
 def read_dataset(folder: str | Path) -> LabelledDataset:
@@ -62,7 +64,7 @@ def read_dataset(folder: str | Path) -> LabelledDataset:
         table = _codes_as_table(listing.cases, Path(folder), problems)
     else:
         table = _read_table(listing.label_table, problems)
-    return LabelledDataset(Path(folder), listing.cases, table, listing.modality, problems)
+    return LabelledDataset(Path(folder), listing.cases, table, listing.modality, problems, listing.licence)
 
 
 def list_cases(folder: str | Path) -> list[Case]:
@@ -114,7 +116,8 @@ def _described_listing(table: Path) -> Listing:
     modality = _modality(content, table, problems)
     listed = content.get("training")
     cases = folder_cases(table.parent) if listed is None else _listed_cases(listed, table, problems)
-    return Listing(cases, table, modality, problems)
+    licence = content.get("licence", content.get("license"))
+    return Listing(cases, table, modality, problems, licence if isinstance(licence, str) else "")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

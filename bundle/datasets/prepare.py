@@ -7,29 +7,33 @@ from pathlib import Path
 
 from bundle.datasets.case import LabelledDataset
 from bundle.datasets.check import check_dataset
+from bundle.datasets.facts import dataset_facts
 from bundle.datasets.folds import split_cases
 from bundle.datasets.layout import list_cases, read_dataset
 from bundle.datasets.statistics import cached_statistics, dataset_statistics
 from bundle.errors import DatasetError
-from bundle.io.label_table import write_labels
+from bundle.model import check_same_training
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_dataset(folder: str | Path, output_dir: str | Path, num_workers: int | None = None) -> LabelledDataset:
-    """List a data set, stop on any problem, and leave its statistics and label table in the folder of the training.
+def prepare_dataset(
+    folder: str | Path, output_dir: str | Path, num_workers: int | None = None, restart: bool = False
+) -> LabelledDataset:
+    """List a data set, stop on any problem, and leave its statistics in the folder of the training.
 
     The files are read again only when one of them changed since the statistics in ``output_dir`` were computed.
 
     Args:
         folder: the data set.
-        output_dir: receives ``dataset_statistics.json`` and ``labels.tsv``, the table that belongs to the weights.
+        output_dir: receives ``dataset_statistics.json``.
         num_workers: threads; the number of cores by default.
+        restart: whether a training of another data set in ``output_dir`` may be replaced.
 
     Raises:
         DatasetError: when anything is wrong with the data set, after logging a line for each problem.
         InputError: when the folder is no data set.
-        ExistsError: when ``output_dir`` holds the label table of another training.
+        TrainingError: when ``output_dir`` holds a training of another data set.
     """
     dataset = read_dataset(folder)
     if dataset.problems or not _was_sound(dataset, output_dir):
@@ -38,7 +42,7 @@ def prepare_dataset(folder: str | Path, output_dir: str | Path, num_workers: int
             logger.error(problem)
         if problems:
             raise DatasetError(folder, problems)
-    write_labels(dataset.table, Path(output_dir) / "labels.tsv")
+    check_same_training(output_dir, {"dataset_dir": dataset_facts(dataset).value}, restart)
     statistics = dataset_statistics(dataset, output_dir, num_workers)
     logger.info(
         f"{folder}: {statistics.cases} cases, {len(dataset.table) - 1} structures, "

@@ -26,7 +26,7 @@ from bundle.results.record import STAGES_KEY, Stages
 
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
-PLAIN_IDS = ("output_dir", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
+PLAIN_IDS = ("output_dir", "model", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
 """Ids whose overrides are names of files and never an expression, a reference or a macro of MONAI's."""
 
 
@@ -55,6 +55,7 @@ class Segmenter:
         literal = {name: _literal(value) if name in PLAIN_IDS else value for name, value in overrides.items()}
         workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **literal)
         self.parser = parser = workflow.parser
+        self.model_record = self._optional("model_record", None)
         self.device = torch.device(parser.get_parsed_content("device"))
         self.overwrite = bool(self._optional("overwrite", False))
         self.output_dir = Path(parser.get_parsed_content("output_dir"))
@@ -86,6 +87,7 @@ class Segmenter:
             mirror_averaging=self._optional("mirror_averaging", None),
             seed=self._optional("seed", None),
             config=config_content(files, self.parser.get(), overrides, tables),
+            model=self.model_record,
         )
 
     @property

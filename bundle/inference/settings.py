@@ -12,7 +12,7 @@ from bundle.provenance import sha256
 
 PLACES = (
     *("bundle_root", "dataset_dir", "datalist", "output_dir", "overwrite", "cache_dir", "checkpoint", "label_table"),
-    "flags",
+    *("default_model", "model", "flags"),
 )
 """Ids that say where something lies or may be written, and change no result: the hash of what lies there counts."""
 

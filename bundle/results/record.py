@@ -71,6 +71,7 @@ class Maker:
         mirror_averaging: whether the mirror image was averaged in.
         seed: of what is drawn at random; nothing is in this bundle's inference.
         config: the config, see ``bundle.inference.settings``.
+        model: the model's folder, see ``bundle.model``.
     """
 
     weights: str | Path | None = None
@@ -79,6 +80,7 @@ class Maker:
     mirror_averaging: bool | None = None
     seed: int | None = None
     config: Mapping[str, Any] | None = None
+    model: Mapping[str, Any] | None = None
 
     @cached_property
     def weights_content(self) -> dict[str, str] | None:
@@ -161,6 +163,7 @@ def scan_record(
         "input": _input(volume, reading, warnings),
         "outputs": {path.name: sha256(path) for path in outputs},
         "weights": notes.maker.weights_content,
+        "model": notes.maker.model,
         "config": notes.maker.config,
         "versions": versions(PACKAGES),
         "computation": notes.maker.computation,

@@ -8,6 +8,7 @@ from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableChec
 from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
 from bundle.training.initial import InitialWeights
+from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
 from bundle.training.schedule import ResumableWarmupCosine
 from bundle.training.tracking import check_tracking
@@ -29,6 +30,7 @@ __all__ = [
     "ResumableWarmupCosine",
     "SeedEachEpoch",
     "SyntheticBrainDataset",
+    "TrainedModel",
     "TrainingError",
     "ValidationDataset",
     "check_tracking",

@@ -11,7 +11,6 @@ import pytest
 
 import bundle.datasets.statistics as module
 from bundle.datasets import compute_statistics, dataset_statistics, grid_extents, prepare_dataset, read_dataset
-from bundle.labels import read_labels
 from tests.labelled import affine_of, make_pair, write_msd, write_nifti
 
 
@@ -101,11 +100,10 @@ def test_cache_within_the_dataset_is_refused(folder):
     assert not (folder / "cache").exists()
 
 
-def test_prepared_dataset_leaves_table_and_statistics_and_is_read_once(folder, tmp_path, monkeypatch):
+def test_prepared_dataset_leaves_statistics_and_is_read_once(folder, tmp_path, monkeypatch):
     run = tmp_path / "run"
     dataset = prepare_dataset(folder, run)
-    assert read_labels(run / "labels.tsv") == list(dataset.table)
-    assert sorted(path.name for path in run.iterdir()) == ["dataset_statistics.json", "labels.tsv"]
+    assert [path.name for path in run.iterdir()] == ["dataset_statistics.json"]
     opened = []
     monkeypatch.setattr("bundle.datasets.check.read_voxels", lambda path: opened.append(path))
     assert prepare_dataset(folder, run) == dataset
