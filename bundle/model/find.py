@@ -15,6 +15,7 @@ BEST = "model_best.pt"
 LARGEST_MEMBER = 4 << 30
 """Bytes of a member of a zip; the largest weights that a GPU of today trains have less."""
 FILES = (MODEL_FILE, LABEL_TABLE, WEIGHTS, BEST)
+EXPORTED = ("model.xml", "model.onnx", "model.ts")
 STATE_DICTS = (".pt", ".pth")
 
 _OPENED: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
@@ -55,14 +56,17 @@ def find_model(model: str | Path, checkpoint: str | Path | None = None, default:
 
 
 def weights_file(model: str | Path) -> str:
-    """Return the path of the weights of a model, for the id ``checkpoint``.
+    """Return the path of the weights of a model, for the id ``checkpoint``, or of an exported form where these are not.
 
     Raises:
         MissingError: when there is no such folder, zip or file in it; a training that is not over has no ``model.pt``.
         InputError: when the zip is no model's.
     """
     folder = model_folder(model)
-    if not (folder / WEIGHTS).is_file() and (folder / MODEL_FILE).is_file():
+    found = next((folder / name for name in (WEIGHTS, *EXPORTED) if (folder / name).is_file()), None)
+    if found is not None:
+        return str(found)
+    if (folder / MODEL_FILE).is_file():
         best = f" ({folder / BEST} as checkpoint takes the best so far)" if (folder / BEST).is_file() else ""
         raise MissingError(folder / WEIGHTS, "not found", f"the weights of a training that is over are wanted{best}")
     return str(folder / WEIGHTS)
