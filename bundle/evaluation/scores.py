@@ -84,11 +84,16 @@ class StructureScore:
 
 @dataclass(frozen=True)
 class CaseScores:
-    """All scored structures of one case, in the table's order, and the codes found that the table does not know."""
+    """All scored structures of one case, in the table's order, and the codes found on each side.
+
+    ``unknown_codes`` are those of either that the table does not know.
+    """
 
     case: str
     structures: tuple[StructureScore, ...]
     unknown_codes: tuple[int, ...] = ()
+    predicted_codes: tuple[int, ...] = ()
+    reference_codes: tuple[int, ...] = ()
 
     @property
     def mirrored_share(self) -> float:
@@ -161,13 +166,18 @@ class Scorer:
             raise ValueError(f"{case}: found shape {predicted.shape}; {reference.shape} of the reference is wanted.")
         found = [self._channels(codes) for codes in (predicted, reference)]
         ignored = np.isin(reference, self.ignore) if self.ignore else None
+        sides: list[tuple[int, ...]] = []
         unknown: set[int] = set()
         for (channels, is_unknown), codes in zip(found, (predicted, reference), strict=True):
             if ignored is not None:
                 channels[ignored] = 0
                 is_unknown &= ~ignored
-            unknown.update(np.unique(codes[is_unknown]).tolist())
-        return CaseScores(case, self._structures(found[0][0], found[1][0], affine), tuple(sorted(unknown)))
+            others = np.unique(codes[is_unknown]).tolist()
+            unknown.update(others)
+            there = np.flatnonzero(np.bincount(channels.ravel(), minlength=len(self.table)))
+            sides.append(tuple(sorted({*(self.table[channel].code for channel in there), *others})))
+        structures = self._structures(found[0][0], found[1][0], affine)
+        return CaseScores(case, structures, tuple(sorted(unknown)), *sides)
 
     def _structures(self, predicted: Codes, reference: Codes, affine: Affine) -> tuple[StructureScore, ...]:
         """Score channels, (X, Y, Z), each structure in the box that holds it on both sides."""

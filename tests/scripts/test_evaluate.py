@@ -116,7 +116,7 @@ def test_existing_results_are_kept_unless_overwriting(compared, folders, tmp_pat
     assert output.out == ""
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert main([*arguments, "--overwrite"]) == 0
-    assert "warning: codes 255: not in the label table, counted as background" in capsys.readouterr().err
+    assert "warning: codes 255 of references: not in the label table, counted as background" in capsys.readouterr().err
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert after.keys() == before.keys()
     assert all(after[name] != before[name] for name in before)
