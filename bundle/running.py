@@ -6,10 +6,21 @@ things need it: a model's description holds definitions as they stand in JSON, a
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
+
+from bundle.errors import OptionError
+
+OF_MONAI = ("meta_file", "logging_file", "init_id", "run_id", "final_id", "tracking", "properties_path")
+"""Options of ``monai.bundle run`` that are no ids."""
+ALWAYS = ("bundle_root", "imports", "initialize", "run", "finalize", "save_execute_config")
+"""Ids that MONAI or a program reads, whether or not a config has them."""
+REFERENCE = re.compile(r"[@%](\w+)")
 
 
 def running_parser() -> ConfigParser | None:
@@ -21,6 +32,57 @@ def running_parser() -> ConfigParser | None:
             return found
         frame = frame.f_back
     return None
+
+
+def check_ids() -> None:
+    """Refuse ids on the command line of ``monai.bundle run`` that its configs do not have.
+
+    MONAI adds such an id to the config, where nothing reads it. Does nothing where a workflow is run otherwise.
+
+    Raises:
+        OptionError: naming the id, and the one that may have been meant.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not (frame.f_code.co_name == "create_workflow" and "_args" in frame.f_locals):
+        frame = frame.f_back
+    parser = running_parser()
+    if frame is not None and parser is not None:
+        given = [name for name in frame.f_locals["_args"] if name not in OF_MONAI]
+        check_known(given, ConfigParser.load_config_files(frame.f_locals["config_file"]), parser.get())
+
+
+def check_known(given: Iterable[str], stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse ids that replace nothing.
+
+    Args:
+        given: ids, ``#`` or ``::`` between the parts of one.
+        stored: content of the config files.
+        config: the same with the ids in it, whose references count.
+
+    Raises:
+        OptionError: naming the id, and the one that may have been meant.
+    """
+    referenced = set(REFERENCE.findall(str(config)))
+    for name in given:
+        parts = name.lstrip("+~").replace("#", "::").split("::")
+        place: Any = stored
+        for depth, part in enumerate(parts):
+            known = [key.lstrip("+~") for key in place] if isinstance(place, Mapping) else []
+            inside = depth > 0 and ("_target_" in known or not isinstance(place, Mapping))
+            if inside or (depth == 0 and part not in known and part in (*ALWAYS, *referenced)):
+                break  # an argument of a class, an item of a list, or an id that the config asks for
+            if part not in known:
+                raise OptionError(name, "unknown id", _meant(parts[:depth], part, stored, known))
+            place = next(place[key] for key in place if key.lstrip("+~") == part)
+
+
+def _meant(above: Sequence[str], part: str, stored: Mapping[str, Any], known: Sequence[str]) -> str:
+    """Return what may have been meant by an id that is not there, as a clause."""
+    first, *rest = part.split(".")
+    if not above and rest and first in stored:
+        return f"did you mean {'#'.join((first, *rest))}?"
+    alike = difflib.get_close_matches(part, known, 1) or difflib.get_close_matches(part, stored, 1)
+    return f"did you mean {'#'.join((*above, *alike))}?" if alike else "an id of the config is wanted"
 
 
 def raw_config(name: str) -> Any:

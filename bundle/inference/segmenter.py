@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.engines import EngineNetwork
-from bundle.errors import MissingError, OptionError
+from bundle.errors import MissingError
 from bundle.inference.settings import config_content
 from bundle.labels import DEFAULT_TABLE
 from bundle.results import Maker, OutputPaths, SaveOutputsd
 from bundle.results.plan import check_outputs_of
 from bundle.results.record import STAGES_KEY, Stages
+from bundle.running import check_known
 
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
@@ -163,8 +164,5 @@ def _check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None
     for file in files:
         if not Path(file).is_file():
             raise MissingError(file, "no such file", "a config is wanted")
-    known = ConfigParser.load_config_files(list(files))
-    for name in overrides:
-        top = name.lstrip("+~").split("#")[0].split("::")[0]
-        if top not in known and top not in OWN_IDS:
-            raise OptionError(name, f"{', '.join(files)} has no id of this name", "another config, or none, is wanted")
+    stored = ConfigParser.load_config_files(list(files))
+    check_known([name for name in overrides if name not in OWN_IDS], stored, stored)
