@@ -129,14 +129,15 @@ def run(options: argparse.Namespace) -> int:
         summary_lines,
     )
     from bundle.evaluation.compare import COMPARED_METRICS
+    from bundle.label_groups import stated_ignore
     from bundle.labels import read_labels
     from bundle.model import find_model
 
     model = find_model(options.model) if options.model else None
     label_table = label_table_of(options, model)
-    ignore = [*options.ignore, *(model.ignore if model else [])]
+    ignore = [*options.ignore, *(model.ignore if model else stated_ignore(label_table))]
     unscored = [*options.unscored, *(model.unscored if model else [])]
-    scorer = Scorer(read_labels(label_table), ignore, unscored, options.tolerance)
+    scorer = Scorer(read_labels(label_table), ignore, unscored, options.tolerance, model.groups if model else None)
     if options.output_dir:
         check_report(options.output_dir, options.overwrite)
     sources = {"prediction": options.prediction}

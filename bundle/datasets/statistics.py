@@ -168,7 +168,7 @@ def fingerprint(dataset: LabelledDataset) -> str:
         for path in files
         if (stat := path.stat())
     ]
-    labels = [(label.code, label.name) for label in dataset.table]
+    labels = [(label.code, label.name) for label in dataset.stored or dataset.table]
     return hashlib.sha256(json.dumps([FORMAT, SAMPLED_VOXELS, labels, states]).encode()).hexdigest()
 
 
@@ -187,7 +187,7 @@ def compute_statistics(dataset: LabelledDataset, num_workers: int | None = None)
     for case in cases:
         voxels.update(case.class_voxels)
         presence.update(case.class_voxels.keys())
-    codes = [label.code for label in dataset.table]
+    codes = [label.code for label in dataset.stored or dataset.table]
     return DatasetStatistics(
         cases=len(cases),
         image=_merged([case.image for case in cases]),

@@ -28,6 +28,7 @@ from scipy.ndimage import find_objects
 from bundle.errors import InputError, OptionError
 from bundle.io.geometry import voxel_volume
 from bundle.io.label_map import check_same_grid, read_label_map
+from bundle.label_groups import Groups, grouped_codes
 from bundle.labels import Label, side_partners
 
 NSD_TOLERANCE = 1.0
@@ -111,6 +112,7 @@ class Scorer:
         ignore: reference codes whose voxels are left out of everything; these codes are not scored either.
         unscored: codes of structures that are not scored; to the other structures they are background.
         tolerance_mm: what NSD accepts.
+        groups: codes by structure, see :mod:`bundle.label_groups`, where references have them apart.
 
     Raises:
         OptionError: when nothing is left to score or the tolerance is negative.
@@ -122,7 +124,9 @@ class Scorer:
         ignore: Sequence[int] = (),
         unscored: Sequence[int] = (),
         tolerance_mm: float = NSD_TOLERANCE,
+        groups: Groups | None = None,
     ) -> None:
+        self.groups = groups
         self.table = list(table)
         self.ignore = tuple(sorted({int(code) for code in ignore}))
         self.unscored = tuple(sorted({int(code) for code in unscored}))
@@ -164,6 +168,7 @@ class Scorer:
         """
         if predicted.shape != reference.shape:
             raise ValueError(f"{case}: found shape {predicted.shape}; {reference.shape} of the reference is wanted.")
+        predicted, reference = (grouped_codes(codes, self.groups) for codes in (predicted, reference))
         found = [self._channels(codes) for codes in (predicted, reference)]
         ignored = np.isin(reference, self.ignore) if self.ignore else None
         sides: list[tuple[int, ...]] = []

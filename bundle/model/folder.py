@@ -103,6 +103,12 @@ class Model:
         return list(self.content["labels"]["ignore"])
 
     @property
+    def groups(self) -> dict[str, list[int]] | None:
+        """Codes of the data set by structure; ``None`` where they were taken as they are."""
+        groups = self.content["labels"]["groups"]
+        return None if groups is None or not self.own else dict(groups)
+
+    @property
     def unscored(self) -> list[int]:
         """Codes of structures that are not scored."""
         return list(self.content["labels"]["unscored"])

@@ -7,6 +7,7 @@ from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
 from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
+from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
 from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
@@ -23,6 +24,8 @@ __all__ = [
     "FreshSampler",
     "GradientClipping",
     "History",
+    "IgnoredToBackgroundd",
+    "IgnoringDiceCELoss",
     "InitialWeights",
     "MixedPrecisionInferer",
     "Progress",
