@@ -160,8 +160,11 @@ def run(options: argparse.Namespace) -> int:
     else:
         summary = summarise(sets["prediction"], options.seed)
     lines = [*summary_lines(summary), mirror_line(summary)]
+    if options.compare:
+        other = summarise(sets["compared"], options.seed)
+        lines = [options.prediction, *lines, "", options.compare, *summary_lines(other), mirror_line(other)]
     for comparison in comparisons:
-        lines += ["", *comparison_lines(comparison)]
+        lines += ["", *comparison_lines(comparison, (options.prediction, options.compare))]
     print("\n".join(line for line in lines if line is not None))
     return 0
 

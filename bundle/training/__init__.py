@@ -9,6 +9,7 @@ from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, See
 from bundle.training.history import History
 from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
+from bundle.training.log import TrainingLog
 from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
 from bundle.training.schedule import ResumableWarmupCosine
@@ -35,6 +36,7 @@ __all__ = [
     "SyntheticBrainDataset",
     "TrainedModel",
     "TrainingError",
+    "TrainingLog",
     "ValidationDataset",
     "check_tracking",
     "find_label_maps",

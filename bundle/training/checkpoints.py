@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch import nn
 
+from bundle import process
 from bundle.errors import OptionError, TrainingError
 from bundle.io.weights import read_checkpoint
 from bundle.io.whole import whole_file
@@ -63,6 +64,7 @@ class ResumableCheckpoint:
         if self.model is not None:
             states[FINGERPRINT] = json.dumps(self.model.fingerprint)
         save_whole(states, self.save_dir / f"checkpoint_{engine.state.epoch}.pt")
+        process.interrupted_hint = f"the same command goes on after epoch {engine.state.epoch}"
         epochs = checkpoint_epochs(self.save_dir)
         for epoch in sorted(epochs)[: -self.n_saved]:
             epochs[epoch].unlink()
@@ -83,6 +85,7 @@ class ResumableCheckpoint:
             found = f"found the checkpoint of another training ({reason})"
             raise TrainingError(path, found, "give the command that wrote it, or another output_dir") from error
         engine.state.max_epochs = max_epochs
+        process.interrupted_hint = f"the same command goes on after epoch {engine.state.epoch}"
         engine.logger.info(f"Resumed from {path}, epoch {engine.state.epoch} of {max_epochs}.")
 
 

@@ -29,7 +29,10 @@ SAME_FUNCTION = ("_target_", "use_flash_attention")
 """Of a network's definition: what has a line of its own, and what changes no result."""
 COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power", "train#dataset#options")
 """Ids of a config that belong to a fingerprint as they stand, beside those that the constructor is given."""
-REMAINS = ("checkpoint_*.pt", WEIGHTS, BEST, MODEL_FILE, LABEL_TABLE, "history.csv", "training_curve.png")
+REMAINS = (
+    *("checkpoint_*.pt", WEIGHTS, BEST, MODEL_FILE, LABEL_TABLE),
+    *("history.csv", "training_curve.png", "training.log"),
+)
 """What a training leaves in its folder, and a restart removes."""
 
 
