@@ -16,7 +16,10 @@ from monai.bundle import ConfigParser
 
 from bundle.errors import OptionError
 
-OF_MONAI = ("meta_file", "logging_file", "init_id", "run_id", "final_id", "tracking", "properties_path")
+OF_MONAI = (
+    *("workflow_type", "workflow", "meta_file", "logging_file", "init_id", "run_id", "final_id", "tracking"),
+    *("properties_path", "args_file"),
+)
 """Options of ``monai.bundle run`` that are no ids."""
 ALWAYS = ("bundle_root", "imports", "initialize", "run", "finalize", "save_execute_config")
 """Ids that MONAI or a program reads, whether or not a config has them."""
