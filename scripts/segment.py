@@ -60,7 +60,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--config",
         action="append",
         metavar="FILE",
-        help="inference config; given again, an overlay that goes over it (default: configs/inference.json)",
+        help="inference config (default: configs/inference.json), or an overlay that goes over it; may be given again",
     )
     options = parser.parse_args(arguments)
     options.config = options.config or [str(CONFIG)]

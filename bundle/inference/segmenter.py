@@ -25,6 +25,7 @@ from bundle.results.plan import check_outputs_of
 from bundle.results.record import STAGES_KEY, Stages
 from bundle.running import check_known
 
+INFERENCE = Path(__file__).resolve().parents[2] / "configs" / "inference.json"
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
 PLAIN_IDS = ("output_dir", "model", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
@@ -37,7 +38,8 @@ class Segmenter:
     What the config does with a label map beyond writing it (scores, say) is left out.
 
     Args:
-        config_file: inference config, or a list of one and the overlays that go over it.
+        config_file: inference config, or a list of one and the overlays that go over it; overlays alone go over
+            ``configs/inference.json``.
         overrides: config ids to replace, as ``python -m monai.bundle run`` takes them, but that those of ``PLAIN_IDS``
             are taken to the letter.
 
@@ -51,7 +53,7 @@ class Segmenter:
         self, config_file: str | Path | Sequence[str | Path] = "configs/inference.json", **overrides: Any
     ) -> None:
         files = [config_file] if isinstance(config_file, (str, Path)) else config_file
-        names = [str(name) for name in files]
+        names = _with_inference([str(name) for name in files])
         _check_overrides(names, overrides)
         literal = {name: _literal(value) if name in PLAIN_IDS else value for name, value in overrides.items()}
         workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **literal)
@@ -157,6 +159,13 @@ def _literal(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _literal(part) for key, part in value.items()}
     return Path(value) if isinstance(value, str) and re.search(r"[$@%#]|::", value) else value
+
+
+def _with_inference(files: list[str]) -> list[str]:
+    """Put ``configs/inference.json`` below overlays that write no results themselves."""
+    if not all(Path(file).is_file() for file in files):
+        return files  # refused by name
+    return files if "postprocessing" in ConfigParser.load_config_files(files) else [str(INFERENCE), *files]
 
 
 def _check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:

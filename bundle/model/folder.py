@@ -179,20 +179,29 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         InputError: naming the field that is not.
     """
-    from jsonschema import Draft202012Validator
-
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError(f"{path.stat().st_size} bytes")
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(path, f"cannot be read as JSON ({error})", "the description of a model is wanted") from error
+    check_content(content, path)
+    return content
+
+
+def check_content(content: Any, path: str | Path) -> None:
+    """Raise when the content of a ``model.json`` is other than its schema allows.
+
+    Raises:
+        InputError: naming the field.
+    """
+    from jsonschema import Draft202012Validator
+
     wrong = next(Draft202012Validator(_schema()).iter_errors(content), None)
     if wrong is not None:
         field = ".".join(map(str, wrong.absolute_path)) or "content"
         message = " ".join(wrong.message.split())[:160]
         raise InputError(path, f"found {field} other than is legal ({message})", f"see configs/{SCHEMA.name}")
-    return content
 
 
 @cache

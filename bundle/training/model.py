@@ -18,13 +18,15 @@ from bundle.io.label_table import write_labels
 from bundle.labels import Label, read_labels
 from bundle.model.find import BEST
 from bundle.model.fingerprint import check_same, check_same_training, digest, table_value
-from bundle.model.folder import LABEL_TABLE, MODEL_FILE, WEIGHTS, read_content
+from bundle.model.folder import LABEL_TABLE, MODEL_FILE, WEIGHTS, check_content, read_content
 from bundle.model.network import NETWORKS
 from bundle.model.write import MODEL_VERSION, PACKAGES, write_description, write_weights
 from bundle.provenance import sha256, versions
 from bundle.running import plain_arguments, raw_config
 from bundle.training.preprocessing import normalisation_of
 
+LONGEST_VALUE = 60
+"""Characters of a value in a fingerprint that still fits in a line beside another."""
 SAME_FUNCTION = ("_target_", "use_flash_attention")
 """Of a network's definition: what has a line of its own, and what changes no result."""
 COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power", "train#dataset#options")
@@ -89,6 +91,7 @@ class TrainedModel:
         network, preprocessing = plain_arguments("network_def"), raw_config("validate#preprocessing")
         self.fingerprint = self._fingerprint(network, preprocessing)
         self.content = self._content(network, preprocessing)
+        check_content(self.content, self.folder / MODEL_FILE)  # now, and not when the training is over
 
     def _fingerprint(self, network: Mapping[str, Any] | None, preprocessing: Any) -> dict[str, Any]:
         start = _start_weights(self.init_checkpoint)
@@ -211,15 +214,17 @@ def _start_weights(checkpoint: str | Path | None) -> dict[str, str] | None:
 
 
 def _short(raw: Any) -> Any:
-    return digest(raw) if isinstance(raw, (dict, str)) else raw
+    """Return a value that a person compares as it is, or the hash of one that is long or holds others by name."""
+    text = str(raw)
+    return digest(raw) if "{" in text or text.startswith(("$", "@", "%")) or len(text) > LONGEST_VALUE else raw
 
 
 def _network_values(network: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a network's definition as values by id."""
     if network is None:
         return {"network_def": digest(raw_config("network_def"))}
-    arguments = {key: value for key, value in network.items() if key not in SAME_FUNCTION}
-    return {"network_def": network["_target_"], **{f"network_def#{key}": value for key, value in arguments.items()}}
+    arguments = {f"network_def#{key}": _short(value) for key, value in network.items() if key not in SAME_FUNCTION}
+    return {"network_def": network["_target_"], **arguments}
 
 
 def _split_values(split: Split | None, fold: int | str, num_folds: int) -> dict[str, Any]:

@@ -247,6 +247,12 @@ def test_zip_writes_nowhere_but_in_its_folder_and_holds_one_model(folder, tmp_pa
         find_model(tmp_path / "text.zip")
 
 
+def test_overlay_alone_lies_over_the_inference_config(tmp_path):
+    segmenter = Segmenter("configs/hippocampus.json", output_dir=str(tmp_path), **FAST)
+    assert segmenter.model_record["task"] == "hippocampus"
+    assert [label.name for label in read_labels(segmenter.label_table)][1:] == ["Anterior", "Posterior"]
+
+
 def test_segment_takes_a_model(run_main, folder, scan, tmp_path):
     given = ("--output-dir", tmp_path, "--engine", "torch", "--precision", "float32")
     done = run_main("scripts.segment", scan, "--model", folder, *given)

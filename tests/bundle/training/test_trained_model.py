@@ -10,11 +10,11 @@ import torch
 from jsonschema import Draft202012Validator
 
 from bundle.datasets import dataset_facts, read_dataset, split_cases
-from bundle.errors import TrainingError, root_cause
-from bundle.model import find_model, read_model
+from bundle.errors import InputError, TrainingError, root_cause
+from bundle.model import build_network, find_model, read_model
 from bundle.provenance import sha256
 from bundle.training.preprocessing import normalisation_of
-from tests.bundle.training.own_training import train_on
+from tests.bundle.training.own_training import TRAINING, run_bundle, train_on
 from tests.bundle.training.tiny_training import equal, train, weights
 from tests.conftest import ROOT
 from tests.labelled import CODES, make_pair, write_dataset_json, write_msd, write_nifti
@@ -84,6 +84,27 @@ def test_going_on_as_something_else_is_refused_by_id_and_changes_nothing(data, f
     assert line.startswith(f"{fold_0}: found a training with {message}")
     assert line.endswith("; another --output_dir, or --restart True, is wanted")
     assert state_of(fold_0) == before
+
+
+def test_what_no_description_may_hold_is_refused_before_the_training(data, tmp_path):
+    with pytest.raises(RuntimeError) as raised:
+        train_on(data, tmp_path / "run", fold=0, task="a/b")
+    line = str(root_cause(raised.value))
+    assert line.startswith(f"{tmp_path / 'run' / 'model.json'}: found task other than is legal")
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+def test_network_of_others_trains_and_says_that_it_needs_its_config(data, tmp_path):
+    basic = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": "@num_classes"}
+    basic |= {"channels": [4, 8], "strides": [2], "norm": ["instance", {"affine": True}]}
+    (tmp_path / "net.json").write_text(json.dumps({"network_def": basic}))
+    given = {**TRAINING, "dataset_dir": data, "output_dir": tmp_path / "run", "fold": 0}
+    run_bundle("train", "hippocampus", str(tmp_path / "net.json"), **given)
+    content = read_model(tmp_path / "run").content
+    assert content["network_def"] is None
+    assert content["fingerprint"]["network_def"] == "UNet"
+    with pytest.raises(InputError, match="describes no network of this bundle"):
+        build_network(read_model(tmp_path / "run"))
 
 
 def test_another_data_set_or_corrected_labels_are_refused(data, fold_0, tmp_path):
