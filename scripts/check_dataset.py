@@ -52,10 +52,12 @@ def print_statistics(dataset: LabelledDataset, statistics: DatasetStatistics) ->
     print_intensities("intensities, all voxels", statistics.image)
     print_intensities("intensities, labelled voxels", statistics.foreground)
     total = sum(statistics.class_voxels.values())
-    print(f"{'code':>6}  {'voxels':>12}  {'share':>9}  {'cases':>6}  name")
+    print(f"{'code':>6}  {'voxels':>12}  {'share':>9}  {'cases':>6}  {'median and largest box (mm)':>36}  name")
     for label in dataset.stored or dataset.table:
         voxels, cases = statistics.class_voxels[str(label.code)], statistics.class_cases[str(label.code)]
-        print(f"{label.code:6}  {voxels:12}  {voxels / total:9.4%}  {cases:6}  {label.name}")
+        extent = statistics.class_extents.get(str(label.code))
+        boxes = (" x ".join(f"{mm:.3g}" for mm in box) for box in (extent.median, extent.maximum)) if extent else ()
+        print(f"{label.code:6}  {voxels:12}  {voxels / total:9.4%}  {cases:6}  {', '.join(boxes):>36}  {label.name}")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -118,3 +118,16 @@ def test_unsound_file_is_found_after_a_sound_run(folder, tmp_path):
     (folder / "labelsTr" / "case_01.nii.gz").unlink()
     with pytest.raises(ValueError, match="no such file"):
         prepare_dataset(folder, tmp_path / "run")
+
+
+def test_extents_of_structures_are_boxes_in_mm_towards_right_anterior_superior(tmp_path):
+    label = np.zeros((20, 24, 16), dtype=np.uint8)
+    label[2:12, 3:8, 4:7], label[15:17, 20:23, 10:11] = 3, 7
+    affine = np.array([[0, 0, 1.5, 0], [2.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])  # axes towards A, S, R
+    names = write_msd(tmp_path, 1)
+    for folder, data in (("imagesTr", make_pair(0, label.shape)[0]), ("labelsTr", label)):
+        write_nifti(tmp_path / folder / f"{names[0]}.nii.gz", data, affine)
+    extents = compute_statistics(read_dataset(tmp_path)).class_extents
+    assert set(extents) == {"3", "7"}
+    assert extents["3"].median == (3 * 1.5, 10 * 2.0, 5 * 1.0)
+    assert extents["7"].maximum == (1 * 1.5, 2 * 2.0, 3 * 1.0)
