@@ -133,7 +133,8 @@ class Model:
             table: the label table that results are to be written with.
 
         Raises:
-            OptionError: when the codes of the table are not those that the weights were trained for.
+            OptionError: when the codes of the table are not those that the weights were trained for, or ``pixdim`` has
+                not three entries.
         """
         if not self.own:
             return {"task": None, "sha256": None, "differences": []}
@@ -141,6 +142,8 @@ class Model:
         if found != wanted:
             message = f"found the codes {_shown(found)}"
             raise OptionError("label_table", message, f"those of the model {self.task} are wanted, {_shown(wanted)}")
+        if len(pixdim) != len(self.pixdim):
+            raise OptionError("pixdim", f"found {list(pixdim)}", f"{len(self.pixdim)} edges in mm are wanted")
         differences = []
         if any(abs(edge - own) > SAME_EDGE for edge, own in zip(pixdim, self.pixdim, strict=True)):
             differences = [f"pixdim: {_edges(pixdim)} mm, the model {self.task} is of {_edges(self.pixdim)} mm"]

@@ -151,6 +151,12 @@ def test_label_table_of_another_model_is_refused(folder, tmp_path):
     assert "those of the model made are wanted, 0, 3, 7" in str(raised.value.__cause__)
 
 
+def test_voxel_size_of_two_edges_is_refused(folder, tmp_path):
+    with pytest.raises(RuntimeError) as raised:
+        Segmenter(output_dir=str(tmp_path), model=str(folder), pixdim=[1.0, 1.0], **FAST)
+    assert str(root_cause(raised.value)) == "pixdim: found [1.0, 1.0]; 3 edges in mm are wanted"
+
+
 def test_fixed_limits_scale_intensities(scan, tmp_path):
     model = write_folder(tmp_path / "ct", normalisation={"kind": "range", "lower": 20.0, "upper": 60.0})
     with warnings.catch_warnings():
