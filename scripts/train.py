@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ def run(options: argparse.Namespace) -> int:
     for path in options.overlay:
         if not Path(path).is_file():
             raise MissingError(path, "no such file", "an overlay is wanted (python -m scripts.new_task writes one)")
-    logging.disable(logging.NOTSET)  # the log of a training is what one watches
     files = [*CONFIGS, *options.overlay]
     log = str(ROOT / "configs" / "logging.conf")
     monai.bundle.run(config_file=files, logging_file=log, **{"bundle_root": str(ROOT), **options.ids})
@@ -72,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BundleError as error:
         print_error(error)
         return FAILED
-    return run_program(run, options)
+    return run_program(run, options, logs=True)
 
 
 if __name__ == "__main__":
