@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from bundle.process import encode_whatever_is_printed, end_on_sigterm
+from bundle.process import encode_whatever_is_printed, end_on_sigterm, interrupted_line
 
 CODES = {
     "missing": "no such file or folder",
@@ -243,7 +243,7 @@ def show_errors_in_one_line() -> None:
         if isinstance(root_cause(error), (BundleError, OSError)):
             print(f"error: {one_line(error)}", file=sys.stderr)
         elif issubclass(kind, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr)  # Python ends with SIGINT, which shells call 130
+            print(interrupted_line(), file=sys.stderr)  # Python ends with SIGINT, which shells call 130
         else:
             previous(kind, error, traceback)
 

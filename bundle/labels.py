@@ -25,6 +25,8 @@ DEFAULT_TABLE = Path(__file__).resolve().parents[1] / "configs" / "labels.tsv"
 COLUMNS = ("channel", "code", "name", "red", "green", "blue")
 OPTIONAL_COLUMNS = ("side", "region", "one_piece")
 BACKGROUND = "Background"
+IGNORE = "ignore"
+"""What nnU-Net v2 calls the code of voxels that nobody labelled, which is no structure."""
 MAX_CODE = int(np.iinfo(np.int16).max)
 """Label maps are written as int16."""
 MAX_CHANNELS = 255
@@ -283,7 +285,7 @@ def _dataset_json_names(path: Path) -> dict[int, str]:
     if all(isinstance(value, str) and key.isdecimal() for key, value in entries.items()):
         return _unique([(int(key), value) for key, value in entries.items()], path)
     if all(type(value) is int for value in entries.values()):
-        return _unique([(value, key) for key, value in entries.items()], path)
+        return _unique([(value, key) for key, value in entries.items() if key != IGNORE], path)
     raise _unusable(path, f"found the labels {entries}", "one code and one name for each is wanted")
 
 

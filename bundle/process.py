@@ -12,6 +12,9 @@ from types import FrameType
 TERMINATED = 128 + signal.SIGTERM
 """Exit code of what SIGTERM has ended, as shells have it: 143."""
 
+interrupted_hint = ""
+"""What an interrupted process adds to its last line: how to go on."""
+
 Handler = Callable[[int, FrameType | None], object] | int | None
 
 
@@ -25,6 +28,11 @@ def encode_whatever_is_printed() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def interrupted_line() -> str:
+    """Return the last line of a process that Ctrl-C has ended."""
+    return f"interrupted; {interrupted_hint}" if interrupted_hint else "interrupted"
 
 
 def end_on_sigterm(handler: Handler | None = None) -> Handler:

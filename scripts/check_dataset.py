@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
-from bundle.errors import InputError
+from bundle.errors import BundleWarning, InputError
 from scripts.command import make_parser, print_error, run_program
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ def print_statistics(dataset: LabelledDataset, statistics: DatasetStatistics) ->
     print_intensities("intensities, all voxels", statistics.image)
     print_intensities("intensities, labelled voxels", statistics.foreground)
     total = sum(statistics.class_voxels.values())
-    print(f"{'code':>6}  {'voxels':>12}  {'share':>9}  {'cases':>6}  name")
-    for label in dataset.table:
+    print(f"{'code':>6}  {'voxels':>12}  {'share':>9}  {'cases':>6}  {'median and largest box (mm)':>36}  name")
+    for label in dataset.stored or dataset.table:
         voxels, cases = statistics.class_voxels[str(label.code)], statistics.class_cases[str(label.code)]
-        print(f"{label.code:6}  {voxels:12}  {voxels / total:9.4%}  {cases:6}  {label.name}")
+        extent = statistics.class_extents.get(str(label.code))
+        boxes = (" x ".join(f"{mm:.3g}" for mm in box) for box in (extent.median, extent.maximum)) if extent else ()
+        print(f"{label.code:6}  {voxels:12}  {voxels / total:9.4%}  {cases:6}  {', '.join(boxes):>36}  {label.name}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,7 +65,10 @@ def run(options: argparse.Namespace) -> int:
     from bundle.datasets import check_dataset, compute_statistics, dataset_statistics, grid_extents, read_dataset
 
     dataset = read_dataset(options.folder)
-    problems = check_dataset(dataset, options.num_workers)
+    warned: list[str] = []
+    problems = check_dataset(dataset, options.num_workers, warned=warned)
+    for line in warned:
+        warnings.warn(line, BundleWarning, stacklevel=2)
     for problem in problems:
         print(problem)
     if problems:

@@ -35,7 +35,7 @@ def make_parser(name: str, doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def run_program(run: Run, options: argparse.Namespace) -> int:
+def run_program(run: Run, options: argparse.Namespace, logs: bool = False) -> int:
     """Run a program and return its exit code.
 
     Warnings of this bundle are shown in a line each, once; those of libraries, and logs, only with ``--debug``. Ctrl-C
@@ -44,6 +44,7 @@ def run_program(run: Run, options: argparse.Namespace) -> int:
     Args:
         run: the program; returns how many of its inputs failed.
         options: the command line, parsed by ``make_parser``'s parser.
+        logs: show logs without ``--debug`` too: that of a training is what one watches.
     """
     disabled = logging.root.manager.disable
     encode_whatever_is_printed()
@@ -52,7 +53,7 @@ def run_program(run: Run, options: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             _show_warnings(options.debug)
-            if not options.debug:
+            if not (options.debug or logs):
                 logging.disable(logging.WARNING)
             return FAILED if run(options) else DONE
     except KeyboardInterrupt:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.errors import BundleWarning, InputError
@@ -17,8 +19,11 @@ from scripts.command import ROOT, make_parser, print_error, run_program
 
 if TYPE_CHECKING:
     from bundle.evaluation import CaseScores, Pair, Scorer
+    from bundle.model import Model
 
 LABEL_TABLE = ROOT / "configs" / "labels.tsv"
+TABLES = ("labels.tsv", "dataset.json", "dseg.tsv")
+"""Names of label tables that are looked for beside the references, and in the folder above."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,10 +34,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--label-table",
         "--labels",
-        default=str(LABEL_TABLE),
         metavar="FILE",
-        help="label table, or a dataset.json",
+        help="label table, or a dataset.json (default: the model's, that beside the references, or the brain's)",
     )
+    parser.add_argument("--model", metavar="FOLDER", help="folder of the model that predicted, or its zip")
+    parser.add_argument("--all-cases", action="store_true", help="score those too that the model was trained on")
+    parser.add_argument("--partial", action="store_true", help="score the pairs that are there")
     parser.add_argument("--output-dir", metavar="DIR", help="folder of scores.csv, summary.json and dice.png")
     parser.add_argument(
         "--ignore", nargs="+", type=int, default=[], metavar="CODE", help="reference codes whose voxels do not count"
@@ -62,20 +69,50 @@ def check_pairs(pairs: list[Pair], assume_affine: bool) -> int:
     return failed
 
 
+def label_table_of(options: argparse.Namespace, model: Model | None) -> Path:
+    """Return the label table that the command line means, and say which where nobody named it."""
+    if options.label_table:
+        return Path(options.label_table)
+    if model is not None:
+        return model.label_table
+    folder = Path(options.reference) if Path(options.reference).is_dir() else Path(options.reference).parent
+    for path in (place / name for place in (folder, folder.resolve().parent) for name in TABLES):
+        if path.is_file():
+            print(f"label table: {path}")
+            return path
+    return LABEL_TABLE
+
+
+def find_pairs(source: str, options: argparse.Namespace, model: Model | None) -> list[Pair]:
+    """Return the pairs of a set of predictions that are to be scored, and say which are left out."""
+    from bundle.evaluation import pair_label_maps
+    from bundle.evaluation.sides import ALL_CASES, HELD_OUT, chosen_names, seen_line
+
+    def chosen(names: Sequence[str]) -> set[str] | None:
+        wanted = chosen_names(names, model, ALL_CASES if options.all_cases else HELD_OUT)
+        if wanted is not None and len(wanted) < len(names):
+            print(f"{len(wanted)} of {len(names)} cases are scored, those that the training held out; --all-cases: all")
+        return wanted
+
+    pairs = pair_label_maps(source, options.reference, chosen, options.partial)
+    if line := seen_line([pair.case for pair in pairs], model):
+        warnings.warn(line, BundleWarning, stacklevel=2)
+    return pairs
+
+
 def score(pairs: list[Pair], scorer: Scorer, assume_affine: bool) -> list[CaseScores]:
     """Score all pairs, and warn of codes that the label table does not know."""
     from tqdm import tqdm
+
+    from bundle.evaluation.sides import side_lines
 
     cases = []
     with tqdm(pairs, unit="case", disable=None) as bar:
         for pair in bar:
             bar.set_postfix_str(pair.case)
             cases.append(scorer.score_files(pair.case, pair.prediction, pair.reference, assume_affine))
-    unknown = sorted({code for case in cases for code in case.unknown_codes})
-    if unknown:
-        codes = ", ".join(map(str, unknown))
-        message = f"codes {codes}: not in the label table, counted as background"
-        warnings.warn(message, BundleWarning, stacklevel=2)
+    for line in side_lines(cases, scorer):
+        warnings.warn(line, BundleWarning, stacklevel=2)
     return cases
 
 
@@ -87,21 +124,26 @@ def run(options: argparse.Namespace) -> int:
         compare,
         comparison_lines,
         mirror_line,
-        pair_label_maps,
         save_report,
         summarise,
         summary_lines,
     )
     from bundle.evaluation.compare import COMPARED_METRICS
+    from bundle.label_groups import stated_ignore
     from bundle.labels import read_labels
+    from bundle.model import find_model
 
-    scorer = Scorer(read_labels(options.label_table), options.ignore, options.unscored, options.tolerance)
+    model = find_model(options.model) if options.model else None
+    label_table = label_table_of(options, model)
+    ignore = [*options.ignore, *(model.ignore if model else stated_ignore(label_table))]
+    unscored = [*options.unscored, *(model.unscored if model else [])]
+    scorer = Scorer(read_labels(label_table), ignore, unscored, options.tolerance, model.groups if model else None)
     if options.output_dir:
         check_report(options.output_dir, options.overwrite)
     sources = {"prediction": options.prediction}
     if options.compare:
         sources["compared"] = options.compare
-    pairs = {name: pair_label_maps(source, options.reference) for name, source in sources.items()}
+    pairs = {name: find_pairs(source, options, model) for name, source in sources.items()}
     if failed := sum(check_pairs(found, options.assume_affine) for found in pairs.values()):
         return failed
     sets = {name: score(found, scorer, options.assume_affine) for name, found in pairs.items()}
@@ -111,15 +153,18 @@ def run(options: argparse.Namespace) -> int:
         if options.compare
     ]
     if options.output_dir:
-        settings = {"sources": {**sources, "reference": options.reference}, "label_table": options.label_table}
+        settings = {"sources": {**sources, "reference": options.reference}, "label_table": str(label_table)}
         summary = save_report(
             options.output_dir, scorer, sets, options.seed, comparisons, options.overwrite, **settings
         )
     else:
         summary = summarise(sets["prediction"], options.seed)
     lines = [*summary_lines(summary), mirror_line(summary)]
+    if options.compare:
+        other = summarise(sets["compared"], options.seed)
+        lines = [options.prediction, *lines, "", options.compare, *summary_lines(other), mirror_line(other)]
     for comparison in comparisons:
-        lines += ["", *comparison_lines(comparison)]
+        lines += ["", *comparison_lines(comparison, (options.prediction, options.compare))]
     print("\n".join(line for line in lines if line is not None))
     return 0
 

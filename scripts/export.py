@@ -1,8 +1,9 @@
 """Export the network for other runtimes: ``python -m scripts.export [--forms onnx openvino ...]``.
 
-Writes models/model.ts (TorchScript with its transforms and metadata), model.xml and .bin (OpenVINO), model.pt2
-(torch.export), model.onnx and, where a C++ compiler is present, model_aoti.pt2 (AOTInductor), each with a JSON sidecar.
-A form whose logits or labels on a real scan are not those of the network is not written.
+Writes model.ts (TorchScript with its transforms and metadata), model.xml and .bin (OpenVINO), model.pt2 (torch.export),
+model.onnx and, where a C++ compiler is present, model_aoti.pt2 (AOTInductor), each with a JSON sidecar, into the folder
+of the model (``--model``; the brain's by default). They carry that model's codes, names, voxel size and metadata. A
+form whose logits or labels on a real scan are not those of the network is not written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bundle.export import Exporter
+    from bundle.model import Model
 
 LONGEST = "aotinductor"
 CROP = (72, 81, 64)
@@ -31,8 +35,9 @@ CROP = (72, 81, 64)
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("export", __doc__)
-    parser.add_argument("--checkpoint", metavar="FILE", help="weights (default: models/model.pt)")
-    parser.add_argument("--output-dir", default=ROOT / "models", type=Path, metavar="DIR", help="default: models")
+    parser.add_argument("--model", metavar="FOLDER", help="folder of a model, or its zip (default: models, the brain)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="other weights (default: its own)")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="default: the model's folder")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="default: all of them")
     parser.add_argument("--scans", nargs="+", metavar="SCAN", help="check on these (default: nilearn's MNI152 T1)")
     parser.add_argument(
@@ -45,26 +50,34 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def prepare_images(preprocessing: Any, scans: list[str] | None) -> dict[str, Tensor]:
+def prepare_images(preprocessing: Any, scans: list[str] | None, window: Sequence[int] | None) -> dict[str, Tensor]:
     """Return each scan as the network sees it, and a batch of two crops of the first one.
 
     Args:
         preprocessing: MONAI transforms of an inference config.
         scans: paths; the sample volume when ``None``.
+        window: voxels of what the model is for, where that is no whole head: so much of the sample's middle is taken.
 
     Raises:
         InputError: when a scan cannot be used (inside MONAI's ``RuntimeError``).
     """
     import torch
 
+    from bundle.errors import BundleWarning
     from scripts.sample_volume import write_sample_volume
 
+    sample = not scans
     with tempfile.TemporaryDirectory() as folder:
         if not scans:
             scans = [str(Path(folder) / "mni152_t1.nii.gz")]
             write_sample_volume(Path(scans[0]))
         images = {Path(scan).name: preprocessing({"image": scan})["image"].as_tensor()[None] for scan in scans}
     name, image = next(iter(images.items()))
+    if sample and window is not None:
+        message = "checked on the middle of the sample's head; --scans takes scans of the model's own kind"
+        warnings.warn(message, BundleWarning, stacklevel=2)
+        image = image[(slice(None), slice(None), *map(_middle, image.shape[2:], window))]
+        name, images = f"middle of {name}", {f"middle of {name}": image}
     size = [min(length, limit) for length, limit in zip(image.shape[2:], CROP, strict=True)]
     crops = [image[0][(slice(None), *(slice(start, start + n) for n in size))] for start in (0, 5)]
     if crops[0].shape == crops[1].shape:
@@ -72,8 +85,13 @@ def prepare_images(preprocessing: Any, scans: list[str] | None) -> dict[str, Ten
     return images
 
 
-def make_exporter(options: argparse.Namespace) -> Exporter:
-    """Return what exports the network of the config.
+def _middle(length: int, wanted: int) -> slice:
+    start = max((length - wanted) // 2, 0)
+    return slice(start, min(start + wanted, length))
+
+
+def make_exporter(options: argparse.Namespace) -> tuple[Exporter, Model, list[float]]:
+    """Return what exports the network of the config, its model, and the voxel size that it works at.
 
     Raises:
         WeightsError: when the checkpoint cannot be used.
@@ -82,37 +100,70 @@ def make_exporter(options: argparse.Namespace) -> Exporter:
     from monai.bundle import ConfigParser
 
     from bundle.export import Exporter, read_json
+    from bundle.export.contents import deploy_config, metadata_of, sidecar_facts
     from bundle.io import load_weights
     from bundle.labels import read_labels
 
     parser = ConfigParser()
     parser.read_config(options.config or [str(ROOT / "configs" / "inference.json")])
     parser["bundle_root"] = str(ROOT)
-    if options.checkpoint:
-        parser["checkpoint"] = options.checkpoint
-    checkpoint = parser.get_parsed_content("checkpoint")
-    return Exporter(
+    for name in ("model", "checkpoint"):
+        if getattr(options, name):
+            parser[name] = Path(getattr(options, name))  # a string could be an expression of MONAI's
+    model = parser.get_parsed_content("described")
+    checkpoint, pixdim = (parser.get_parsed_content(name) for name in ("checkpoint", "pixdim"))
+    parser.get_parsed_content("model_record")  # warns of another voxel size, refuses other codes
+    table = read_labels(parser.get_parsed_content("label_table"))
+    base = [read_json(ROOT / "configs" / name) for name in ("metadata.json", "deploy.json")]
+    exporter = Exporter(
         load_weights(parser.get_parsed_content("network_def"), checkpoint),
-        prepare_images(parser.get_parsed_content("preprocessing"), options.scans),
+        prepare_images(
+            parser.get_parsed_content("preprocessing"),
+            options.scans,
+            None if model.foreground_crop else model.content["window"] or model.roi_size,
+        ),
         checkpoint,
-        read_json(ROOT / "configs" / "metadata.json"),
-        read_json(ROOT / "configs" / "deploy.json"),
-        [label.code for label in read_labels(parser.get_parsed_content("label_table"))],
-        parser.get_parsed_content("pixdim"),
+        metadata_of(base[0], model, table),
+        deploy_config(base[1], model, pixdim, table),
+        [label.code for label in table],
+        pixdim,
+        sidecar_facts(model, table),
     )
+    return exporter, model, pixdim
+
+
+def output_folder(options: argparse.Namespace, model: Model) -> Path:
+    """Return where the files go: where the command line says, else into the model's folder.
+
+    Raises:
+        OptionError: when the model has no folder to write to.
+        ExistsError: when the folder is another model's.
+    """
+    from bundle.errors import OptionError
+    from bundle.export.contents import refuse_another
+
+    if options.output_dir is None and (not model.own or (options.model and not Path(options.model).is_dir())):
+        found = "found no folder of the model" if model.own else "found weights that lie in no model's folder"
+        raise OptionError("--output-dir", found, "a folder for the exported files is wanted")
+    folder = Path(options.output_dir or model.folder)
+    refuse_another(model, folder)
+    return folder
 
 
 def run(options: argparse.Namespace) -> int:
     """Export the forms and return the number of those that failed."""
     from bundle.errors import BundleError
+    from bundle.export.contents import describe_beside
 
-    exporter = make_exporter(options)
+    exporter, model, pixdim = make_exporter(options)
+    folder = output_folder(options, model)
     failed = 0
     for form in options.forms:
         print(f"{form} ...", end=" ", flush=True)
         started = time.perf_counter()
         try:
-            made = exporter.export(form, options.output_dir, options.overwrite)
+            made = exporter.export(form, folder, options.overwrite)
+            describe_beside(model, folder, pixdim)
         except (BundleError, OSError) as error:
             failed += 1
             print("failed", flush=True)

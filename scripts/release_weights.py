@@ -1,7 +1,8 @@
 """Put trained weights in place: ``python -m scripts.release_weights RUN_MODEL --steps N --data TEXT --scores FILE``.
 
-Writes the ``checkpoint`` of a config (a plain state dict) and manifest.json beside it, which says where the weights
-come from. ``--config`` adds overlays: ``--config configs/hippocampus.json`` releases the hippocampus model.
+Writes model.pt (a plain state dict), labels.tsv and model.json, which says what the weights are of and where they come
+from, into a folder: ``--to models/hippocampus`` releases the hippocampus model. What nobody says anew is taken from the
+folder of RUN_MODEL, where that is a model's, else from the folder that is replaced.
 """
 
 from __future__ import annotations
@@ -15,18 +16,15 @@ from typing import Any
 
 from scripts.command import ROOT, make_parser, run_program
 
-INFERENCE = "configs/inference.json"
-PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite")
-
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("release_weights", __doc__)
     parser.add_argument("model", type=Path, help="state dict that a training wrote")
-    parser.add_argument("--config", action="append", default=[], help="overlay over configs/inference.json")
+    parser.add_argument("--to", type=Path, default=ROOT / "models", metavar="FOLDER", help="default: models")
     parser.add_argument("--steps", required=True, help="training steps, by stage")
     parser.add_argument("--data", required=True, help="what the weights were trained on")
-    parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights")
+    parser.add_argument("--licence", help="licence of the weights (default: what the folder says)")
     parser.add_argument("--scores", type=Path, required=True, help="JSON that a benchmark wrote")
     parser.add_argument("--overwrite", action="store_true", help="replace weights that are there")
     return parser.parse_args(arguments)
@@ -48,46 +46,47 @@ def read_scores(path: Path) -> Any:
 
 
 def release(options: argparse.Namespace) -> Path:
-    """Write weights and manifest, which belong together, and return the weights' file.
+    """Write weights, label table and description, which belong together, and return the weights' file.
 
     Raises:
         ExistsError: when one of them exists and is not to be overwritten.
-        WeightsError: when the weights do not fit the config's network.
-        InputError: when the scores are no JSON.
+        WeightsError: when the weights do not fit the network of the model.
+        InputError: when the scores are no JSON, or there is no description of such a model.
         OSError: when a file cannot be read or written.
     """
     import torch
-    from monai.bundle import ConfigParser
 
-    from bundle.io import load_weights
+    from bundle.io import load_weights, write_labels
     from bundle.io.whole import whole_set
+    from bundle.model import LABEL_TABLE, MODEL_FILE, WEIGHTS, build_network, find_model
+    from bundle.model.write import PACKAGES, model_text
     from bundle.provenance import sha256, versions
 
-    parser = ConfigParser()
-    parser.read_config([str(ROOT / INFERENCE), *options.config])
-    parser["bundle_root"] = str(ROOT)
-    target = Path(parser.get_parsed_content("checkpoint"))
-    with whole_set([target, target.with_name("manifest.json")], options.overwrite) as (weights, manifest):
-        definition: dict[str, Any] = parser["network_def"]
-        network = load_weights(parser.get_parsed_content("network_def"), options.model)
-        scores = read_scores(options.scores)
+    scores = read_scores(options.scores)
+    source = options.model.parent if (options.model.parent / MODEL_FILE).is_file() else options.to
+    model = find_model(source, options.model)
+    network = load_weights(build_network(model), options.model)
+    targets = [options.to / name for name in (WEIGHTS, LABEL_TABLE, MODEL_FILE)]
+    table = model.table
+    with whole_set(targets, options.overwrite) as (weights, label_table, description):
         torch.save(network.state_dict(), weights)
+        write_labels(table, label_table)
         content = {
-            "file": target.name,
-            "sha256": sha256(weights),
-            "bytes": weights.stat().st_size,
-            "network": {**definition, "out_channels": parser.get_parsed_content("num_classes")},
+            **model.content,
+            "weights": {WEIGHTS: {"sha256": sha256(weights), "bytes": weights.stat().st_size}},
             "parameters": sum(p.numel() for p in network.parameters()),
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "licence": options.licence,
+            "licence": options.licence or model.content["licence"],
             "data": options.data,
-            "steps": options.steps,
-            "pixdim": parser.get_parsed_content("pixdim"),
+            "training": {
+                **model.content["training"],
+                "steps": options.steps,
+                "date": datetime.now(timezone.utc).date().isoformat(),
+            },
             "versions": versions(PACKAGES),
             "scores": scores,
         }
-        manifest.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return target
+        description.write_text(model_text(content), encoding="utf-8")
+    return Path(targets[0])
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
-    *("device", "checkpoint", "engine", "precision", "mirror_averaging"),
+    *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
     *("assume_affine", "fill_nonfinite", "frame", "trust"),
 )
 """Options that replace the config id of their name when they are given."""
@@ -59,12 +59,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             const=form,
             help=f"use the {form} where sform and qform are both there, even if they contradict each other",
         )
-    parser.add_argument("--checkpoint", metavar="FILE", help="weights, or an exported model (default: models/model.pt)")
+    parser.add_argument("--model", metavar="FOLDER", help="folder of a model, or its zip (default: models, the brain)")
+    parser.add_argument("--checkpoint", metavar="FILE", help="other weights, or an exported model (default: its own)")
     parser.add_argument(
         "--config",
         action="append",
         metavar="FILE",
-        help="inference config; given again, an overlay that goes over it (default: configs/inference.json)",
+        help="inference config (default: configs/inference.json), or an overlay that goes over it; may be given again",
     )
     options = parser.parse_args(arguments)
     options.config = options.config or [str(CONFIG)]

@@ -2,6 +2,7 @@
 
 from bundle.datasets.case import Case, LabelledDataset
 from bundle.datasets.check import check_dataset
+from bundle.datasets.facts import DataFacts, dataset_facts, label_map_facts
 from bundle.datasets.folds import Split, make_folds, read_folds, split_cases, write_folds
 from bundle.datasets.layout import find_pairs, list_cases, read_dataset
 from bundle.datasets.paired import CaseDataset, PairedDataset
@@ -12,6 +13,7 @@ from bundle.errors import DatasetError
 __all__ = [
     "Case",
     "CaseDataset",
+    "DataFacts",
     "DatasetError",
     "DatasetStatistics",
     "LabelledDataset",
@@ -19,10 +21,12 @@ __all__ = [
     "Split",
     "check_dataset",
     "compute_statistics",
+    "dataset_facts",
     "dataset_statistics",
     "find_pairs",
     "fold_datalist",
     "grid_extents",
+    "label_map_facts",
     "list_cases",
     "make_folds",
     "prepare_dataset",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bundle.errors import InputError
+from bundle.label_groups import Groups, channels_of, grouped_table
 from bundle.labels import Label
 
 
@@ -41,6 +42,10 @@ class LabelledDataset:
         table: the structures, background first; channel by channel.
         modality: what the data set says that its images are, such as ``"MRI"``.
         problems: what is wrong with the listing itself, see :func:`bundle.datasets.check_dataset` for the rest.
+        licence: what the data set says of it.
+        stored: the structures as the label files have them, where ``groups`` made others of them.
+        groups: codes by structure, see :mod:`bundle.label_groups`.
+        ignore: codes of voxels that nobody labelled.
     """
 
     folder: Path
@@ -48,8 +53,34 @@ class LabelledDataset:
     table: Sequence[Label]
     modality: str = ""
     problems: Sequence[InputError] = field(default=())
+    licence: str = ""
+    stored: Sequence[Label] = ()
+    groups: Groups | None = None
+    ignore: Sequence[int] = ()
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """The channel of every code that the label files may hold."""
+        return channels_of(self.table, self.stored or self.table, self.groups, self.ignore)
 
     @property
     def labels(self) -> Sequence[Label]:
         """The table, under the name that configs of version 0.8 know."""
         return self.table
+
+    def grouped(self, groups: Groups | None, ignore: Sequence[int] = ()) -> LabelledDataset:
+        """Return the data set with the structures that groups make of its own.
+
+        Args:
+            groups: codes by structure; ``None`` leaves them as they are.
+            ignore: codes of voxels that nobody labelled, beside those that the data set names.
+
+        Raises:
+            OptionError: see :func:`bundle.label_groups.grouped_table`.
+        """
+        stored = self.stored or self.table
+        ignored = sorted({*self.ignore, *map(int, ignore)})
+        if not stored or not (groups or ignored):
+            return self
+        table = grouped_table(stored, groups, ignored)
+        return replace(self, table=table, stored=stored, groups=groups, ignore=ignored)

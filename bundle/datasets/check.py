@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +19,13 @@ from bundle.datasets.case import Case, LabelledDataset
 from bundle.errors import GeometryWarning, InputError
 from bundle.io.geometry import Grid, voxel_volume
 from bundle.io.read import read_voxels, voxel_digest
+from bundle.labels import Label
 
 MAX_SIZE_RATIO = 4.0
 """Between the edge of a case's voxel (cube root of its volume) and the data set's median: beyond, a unit is wrong."""
 LISTED_CODES = 8
+RARE_SHARE, RARE_VOXELS = 0.1, 30
+"""A code in a smaller share of the cases, or with fewer voxels in all, is hardly learnt: a fold may hold out all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,15 @@ class CaseFindings:
     problems: list[InputError] = field(default_factory=list)
     voxel_edge: float | None = None
     digest: str | None = None
+    counts: dict[int, int] = field(default_factory=dict)
 
 
-def check_dataset(dataset: LabelledDataset, num_workers: int | None = None, progress: bool = True) -> list[InputError]:
+def check_dataset(
+    dataset: LabelledDataset,
+    num_workers: int | None = None,
+    progress: bool = True,
+    warned: list[str] | None = None,
+) -> list[InputError]:
     """Read every file of a data set and return all problems: those of the listing first, then case by case.
 
     Looked for: missing, truncated and unreadable files; volumes that are not 3D; NaN and Inf; images of one value;
@@ -55,17 +65,42 @@ def check_dataset(dataset: LabelledDataset, num_workers: int | None = None, prog
         dataset: see :func:`bundle.datasets.read_dataset`.
         num_workers: threads; the number of cores by default.
         progress: show a bar when the output is a terminal.
+        warned: receives a line for each structure that is rare, see :func:`rare_lines`.
     """
-    codes = {label.code for label in dataset.table}
+    codes = set(dataset.channels)
     with warnings.catch_warnings(), ThreadPoolExecutor(num_workers or os.cpu_count()) as pool:
         warnings.simplefilter("ignore", GeometryWarning)  # given where the file is used
         found = pool.map(lambda case: check_case(case, codes), dataset.cases)
         bar = tqdm(found, "check", len(dataset.cases), unit="case", disable=None if progress else True)
         findings = list(bar)
+    if warned is not None:
+        voxels, cases = Counter[int](), Counter[int]()
+        for finding in findings:
+            voxels.update(finding.counts)
+            cases.update(finding.counts.keys())
+        warned += rare_lines(dataset.stored or dataset.table, len(findings), cases, voxels)
     problems = [*dataset.problems, *_listed_twice(dataset.cases)]
     for finding in findings:
         problems += finding.problems
     return problems + _stored_twice(findings) + _odd_sizes(findings)
+
+
+def rare_lines(table: Sequence[Label], count: int, cases: Mapping[int, int], voxels: Mapping[int, int]) -> list[str]:
+    """Return a line for each structure that a training will hardly learn.
+
+    Args:
+        table: the structures of the label files.
+        count: number of cases.
+        cases: number of those that have a code.
+        voxels: voxels of a code in all of them.
+    """
+    lines = []
+    for label in table[1:]:
+        found, size = cases.get(label.code, 0), voxels.get(label.code, 0)
+        if found < RARE_SHARE * count or size < RARE_VOXELS:
+            where = f"in {found} of {count} cases, {size} voxels in all"
+            lines.append(f"code {label.code} {label.name} is rare: {where}; merge or leave it out (label_groups)")
+    return lines
 
 
 def check_case(case: Case, codes: set[int]) -> CaseFindings:
@@ -84,6 +119,9 @@ def check_case(case: Case, codes: set[int]) -> CaseFindings:
         findings.voxel_edge = float(voxel_volume(image.grid.affine) ** (1 / 3))
     if label.data is not None:
         findings.problems += _label_problems(label.data, label.path, codes)
+        values, counts = np.unique(label.data, return_counts=True)
+        whole = np.isfinite(values) & (values == np.rint(values))
+        findings.counts = {int(code): int(n) for code, n in zip(values[whole], counts[whole], strict=True)}
     findings.problems += _pair_problems(image, label)
     return findings
 

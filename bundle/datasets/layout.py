@@ -16,6 +16,7 @@ from bundle.datasets.plain import folder_cases, side_by_side_cases, side_by_side
 from bundle.errors import DatasetError, InputError, MissingError
 from bundle.io.names import volume_stem
 from bundle.io.read import read_voxels
+from bundle.label_groups import ignored_of
 from bundle.labels import MAX_CHANNELS, MAX_CODE, Label, make_labels, read_labels
 
 LAYOUTS_WANTED = (
@@ -33,12 +34,16 @@ class Listing:
         label_table: the file that names the structures, if there is one.
         modality: what the data set says that its images are.
         problems: what is wrong with the listing.
+        licence: what the data set says of it.
+        ignore: codes of voxels that nobody labelled.
     """
 
     cases: list[Case]
     label_table: Path | None = None
     modality: str = ""
     problems: list[InputError] = field(default_factory=list)
+    licence: str = ""
+    ignore: tuple[int, ...] = ()
 
 
 def read_dataset(folder: str | Path) -> LabelledDataset:
@@ -62,7 +67,8 @@ def read_dataset(folder: str | Path) -> LabelledDataset:
         table = _codes_as_table(listing.cases, Path(folder), problems)
     else:
         table = _read_table(listing.label_table, problems)
-    return LabelledDataset(Path(folder), listing.cases, table, listing.modality, problems)
+    found = LabelledDataset(Path(folder), listing.cases, table, listing.modality, problems, listing.licence)
+    return found.grouped(None, listing.ignore)
 
 
 def list_cases(folder: str | Path) -> list[Case]:
@@ -114,7 +120,8 @@ def _described_listing(table: Path) -> Listing:
     modality = _modality(content, table, problems)
     listed = content.get("training")
     cases = folder_cases(table.parent) if listed is None else _listed_cases(listed, table, problems)
-    return Listing(cases, table, modality, problems)
+    licence = content.get("licence", content.get("license"))
+    return Listing(cases, table, modality, problems, licence if isinstance(licence, str) else "", ignored_of(content))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from bundle.datasets.case import Case
 from bundle.errors import InputError, OptionError
+from bundle.label_groups import IGNORED_CHANNEL
 from bundle.labels import Label, renamed_keywords
 
 Sample = dict[str, Tensor]
@@ -30,6 +31,7 @@ class CaseDataset(Dataset[Sample]):
         preprocessing: MONAI transforms from ``{"image": path, "label": path}`` to tensors (C, X, Y, Z), none of them
             random.
         cache: keep what preprocessing gave in memory, each case from its first use on.
+        channels: channel of each code of the label files; those of the table by default.
 
     Raises:
         OptionError: when there is no case.
@@ -42,6 +44,7 @@ class CaseDataset(Dataset[Sample]):
         table: Sequence[Label],
         preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
         cache: bool = True,
+        channels: Mapping[int, int] | None = None,
     ) -> None:
         if not cases:
             raise OptionError("cases", "found none", "at least one image with labels is wanted")
@@ -49,7 +52,8 @@ class CaseDataset(Dataset[Sample]):
         self.table = list(table)
         self.preprocessing = preprocessing
         self.cache = cache
-        self.codes = torch.tensor([label.code for label in table])
+        of_code = channels or {label.code: label.channel for label in table}
+        self.codes, self.channels = (torch.tensor(values) for values in zip(*sorted(of_code.items()), strict=True))
         self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -80,18 +84,18 @@ class CaseDataset(Dataset[Sample]):
         """Return the voxels of each channel over all cases, shape (channels,), int64."""
         counts = torch.zeros(len(self.table), dtype=torch.int64)
         for index in tqdm(range(len(self)), "load", unit="case", disable=None):
-            counts += torch.bincount(self[index]["label"].flatten(), minlength=len(self.table))
+            found = torch.bincount(self[index]["label"].flatten(), minlength=IGNORED_CHANNEL + 1)
+            counts += found[: len(self.table)]
         return counts
 
     def _channels(self, codes: Tensor, case: Case) -> Tensor:
         """Turn codes of any shape into channels, uint8."""
         codes = whole_codes(codes, case.label)
-        ordered, channels = self.codes.sort()
-        place = torch.searchsorted(ordered, codes).clamp(max=len(ordered) - 1)
-        if not torch.equal(ordered[place], codes):
+        place = torch.searchsorted(self.codes, codes).clamp(max=len(self.codes) - 1)
+        if not torch.equal(self.codes[place], codes):
             unknown = sorted(set(torch.unique(codes).tolist()) - set(self.codes.tolist()))
             raise InputError(case.label, f"found the codes {unknown}", "those of the label table are wanted", "labels")
-        return channels[place].to(torch.uint8)
+        return self.channels[place].to(torch.uint8)
 
 
 class PairedDataset(Dataset[Sample]):
@@ -111,6 +115,7 @@ class PairedDataset(Dataset[Sample]):
         length: samples of an epoch; any index may be asked for all the same.
         seed: seed of order and augmentation.
         cache: keep preprocessed cases in memory; the workers of a loader share what was loaded before they started.
+        channels: channel of each code of the label files; those of the table by default.
 
     Raises:
         OptionError: when there is no case, ``length`` is below 1, or ``augmentation`` takes no seed.
@@ -126,13 +131,14 @@ class PairedDataset(Dataset[Sample]):
         length: int,
         seed: int = 0,
         cache: bool = True,
+        channels: Mapping[int, int] | None = None,
     ) -> None:
         if length < 1:
             raise OptionError("length", f"found {length}", "at least 1 is wanted")
         if augmentation is not None and not isinstance(augmentation, Randomizable):
             found = f"found a {type(augmentation).__name__} without set_random_state"
             raise OptionError("augmentation", found, "a random transform of MONAI, or a Compose of such, is wanted")
-        self.source = CaseDataset(cases, table, preprocessing, cache)
+        self.source = CaseDataset(cases, table, preprocessing, cache, channels)
         self.augmentation = augmentation
         self.length = length
         self.seed = seed

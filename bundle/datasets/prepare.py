@@ -3,47 +3,65 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.datasets.case import LabelledDataset
-from bundle.datasets.check import check_dataset
+from bundle.datasets.check import check_dataset, rare_lines
+from bundle.datasets.facts import dataset_facts
 from bundle.datasets.folds import split_cases
 from bundle.datasets.layout import list_cases, read_dataset
 from bundle.datasets.statistics import cached_statistics, dataset_statistics
 from bundle.errors import DatasetError
-from bundle.io.label_table import write_labels
+from bundle.label_groups import Groups
+from bundle.model import check_same_training
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_dataset(folder: str | Path, output_dir: str | Path, num_workers: int | None = None) -> LabelledDataset:
-    """List a data set, stop on any problem, and leave its statistics and label table in the folder of the training.
+def prepare_dataset(
+    folder: str | Path,
+    output_dir: str | Path,
+    num_workers: int | None = None,
+    restart: bool = False,
+    groups: Groups | None = None,
+    ignore: Sequence[int] = (),
+) -> LabelledDataset:
+    """List a data set, stop on any problem, and leave its statistics in the folder of the training.
 
     The files are read again only when one of them changed since the statistics in ``output_dir`` were computed.
 
     Args:
         folder: the data set.
-        output_dir: receives ``dataset_statistics.json`` and ``labels.tsv``, the table that belongs to the weights.
+        output_dir: receives ``dataset_statistics.json``.
         num_workers: threads; the number of cores by default.
+        restart: whether a training of another data set in ``output_dir`` may be replaced.
+        groups: codes by structure, see :mod:`bundle.label_groups`; ``None`` takes the data set's structures.
+        ignore: codes of voxels that nobody labelled, beside those that the data set names.
 
     Raises:
         DatasetError: when anything is wrong with the data set, after logging a line for each problem.
         InputError: when the folder is no data set.
-        ExistsError: when ``output_dir`` holds the label table of another training.
+        TrainingError: when ``output_dir`` holds a training of another data set.
     """
-    dataset = read_dataset(folder)
+    dataset = read_dataset(folder).grouped(groups, ignore)
     if dataset.problems or not _was_sound(dataset, output_dir):
         problems = check_dataset(dataset, num_workers)
         for problem in problems:
             logger.error(problem)
         if problems:
             raise DatasetError(folder, problems)
-    write_labels(dataset.table, Path(output_dir) / "labels.tsv")
+    check_same_training(output_dir, {"dataset_dir": dataset_facts(dataset).value}, restart)
     statistics = dataset_statistics(dataset, output_dir, num_workers)
     logger.info(
         f"{folder}: {statistics.cases} cases, {len(dataset.table) - 1} structures, "
         f"median spacing {statistics.spacing.median} mm, median shape {statistics.shape.median}"
     )
+    counts = (
+        {int(code): n for code, n in found.items()} for found in (statistics.class_cases, statistics.class_voxels)
+    )
+    for line in rare_lines(dataset.stored or dataset.table, statistics.cases, *counts):
+        logger.warning(line)
     return dataset
 
 

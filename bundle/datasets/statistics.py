@@ -17,6 +17,7 @@ from zlib import crc32
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from tqdm import tqdm
 
 from bundle.datasets.case import Case, LabelledDataset
@@ -26,7 +27,7 @@ from bundle.io.read import read_voxels
 from bundle.io.whole import whole_file
 
 FILE_NAME = "dataset_statistics.json"
-FORMAT = 1
+FORMAT = 2
 """Part of the key of the cache: raised when what is computed changes."""
 PERCENTILES = (0.5, 5, 25, 50, 75, 95, 99.5)
 SAMPLED_VOXELS = 50_000
@@ -66,6 +67,7 @@ class DatasetStatistics:
         shape: voxels.
         class_voxels: voxels of each code over all cases, by code as text.
         class_cases: cases that have the code, by code as text.
+        class_extents: mm of the box around a structure, over the cases that have it, by code as text.
     """
 
     cases: int
@@ -75,16 +77,15 @@ class DatasetStatistics:
     shape: Extent
     class_voxels: dict[str, int]
     class_cases: dict[str, int]
+    class_extents: dict[str, Extent]
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> DatasetStatistics:
         """Restore what ``dataclasses.asdict`` gave, lists for tuples and all."""
         regions = {key: Intensities(**content[key]) for key in ("image", "foreground")}
-        extents = {
-            key: Extent(**{name: tuple(values) for name, values in content[key].items()})
-            for key in ("spacing", "shape")
-        }
-        return cls(**{**content, **regions, **extents})
+        extents = {key: _restored(content[key]) for key in ("spacing", "shape")}
+        boxes = {code: _restored(extent) for code, extent in content["class_extents"].items()}
+        return cls(**{**content, **regions, **extents, "class_extents": boxes})
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,11 @@ class _CaseStatistics:
     spacing: NDArray[np.float64]
     shape: NDArray[np.int64]
     class_voxels: dict[int, int]
+    boxes: dict[int, NDArray[np.float64]]  # mm along right, anterior and superior
+
+
+def _restored(content: dict[str, Any]) -> Extent:
+    return Extent(**{name: tuple(values) for name, values in content.items()})
 
 
 def dataset_statistics(
@@ -168,7 +174,7 @@ def fingerprint(dataset: LabelledDataset) -> str:
         for path in files
         if (stat := path.stat())
     ]
-    labels = [(label.code, label.name) for label in dataset.table]
+    labels = [(label.code, label.name) for label in dataset.stored or dataset.table]
     return hashlib.sha256(json.dumps([FORMAT, SAMPLED_VOXELS, labels, states]).encode()).hexdigest()
 
 
@@ -187,7 +193,7 @@ def compute_statistics(dataset: LabelledDataset, num_workers: int | None = None)
     for case in cases:
         voxels.update(case.class_voxels)
         presence.update(case.class_voxels.keys())
-    codes = [label.code for label in dataset.table]
+    codes = [label.code for label in dataset.stored or dataset.table]
     return DatasetStatistics(
         cases=len(cases),
         image=_merged([case.image for case in cases]),
@@ -196,6 +202,11 @@ def compute_statistics(dataset: LabelledDataset, num_workers: int | None = None)
         shape=_extent([case.shape for case in cases]),
         class_voxels={str(code): voxels[code] for code in codes},
         class_cases={str(code): presence[code] for code in codes},
+        class_extents={
+            str(code): _extent([case.boxes[code] for case in cases if code in case.boxes])
+            for code in codes
+            if code and presence[code]
+        },
     )
 
 
@@ -223,12 +234,16 @@ def _case_statistics(case: Case) -> _CaseStatistics:
     spacing, shape = _grid(image.info)
     seed = crc32(case.name.encode())
     codes, counts = np.unique(label, return_counts=True)
+    order = np.argsort(nib.io_orientation(image.info.place().affine)[:, 0])
+    found = find_objects(np.searchsorted(codes, label) + 1)  # by place among the codes, which may be large
+    sizes = (np.array([side.stop - side.start for side in box])[order] * spacing for box in found if box)
     return _CaseStatistics(
         image=_Region.of(image.data.ravel(), seed),
         foreground=_Region.of(image.data[label != 0], seed),
         spacing=spacing,
         shape=shape,
         class_voxels={int(code): int(count) for code, count in zip(codes, counts, strict=True)},
+        boxes={int(code): size for code, size in zip(codes, sizes, strict=True)},
     )
 
 

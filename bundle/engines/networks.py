@@ -81,7 +81,7 @@ class TorchNetwork(EngineNetwork):
         if not scripted:
             device = next(network.parameters(), torch.empty(0)).device
             network = to_channels_last(network) if device.type == "cpu" else network
-            parts = getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ()
+            parts: tuple[str, ...] = getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ()
             for name in parts:
                 dtype = torch.float32 if name == parts[-1] else torch.bfloat16
                 setattr(network, name, InFloat32(getattr(network, name), dtype))

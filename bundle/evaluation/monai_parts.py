@@ -18,6 +18,7 @@ from monai.transforms import MapTransform
 from bundle.evaluation.pairing import case_name
 from bundle.evaluation.report import save_report
 from bundle.evaluation.scores import CaseScores, Scorer
+from bundle.evaluation.sides import side_lines
 from bundle.evaluation.summary import case_means, metric_values
 from bundle.evaluation.tables import mirror_line, summary_lines
 from bundle.io.geometry import Grid
@@ -141,5 +142,7 @@ class SaveReport:
         cases = sorted(self.cases, key=lambda case: case.case)
         settings = {"seed": self.seed, "overwrite": self.overwrite} | self.settings
         summary = save_report(self.output_dir, self.scorer, {"prediction": cases}, **settings)
+        for line in side_lines(cases, self.scorer):
+            self.logger.warning(line)
         lines = [*summary_lines(summary), mirror_line(summary)]
         self.logger.info("\n".join(["scores", *(line for line in lines if line)]))

@@ -28,6 +28,7 @@ from scipy.ndimage import find_objects
 from bundle.errors import InputError, OptionError
 from bundle.io.geometry import voxel_volume
 from bundle.io.label_map import check_same_grid, read_label_map
+from bundle.label_groups import Groups, grouped_codes
 from bundle.labels import Label, side_partners
 
 NSD_TOLERANCE = 1.0
@@ -84,11 +85,16 @@ class StructureScore:
 
 @dataclass(frozen=True)
 class CaseScores:
-    """All scored structures of one case, in the table's order, and the codes found that the table does not know."""
+    """All scored structures of one case, in the table's order, and the codes found on each side.
+
+    ``unknown_codes`` are those of either that the table does not know.
+    """
 
     case: str
     structures: tuple[StructureScore, ...]
     unknown_codes: tuple[int, ...] = ()
+    predicted_codes: tuple[int, ...] = ()
+    reference_codes: tuple[int, ...] = ()
 
     @property
     def mirrored_share(self) -> float:
@@ -106,6 +112,7 @@ class Scorer:
         ignore: reference codes whose voxels are left out of everything; these codes are not scored either.
         unscored: codes of structures that are not scored; to the other structures they are background.
         tolerance_mm: what NSD accepts.
+        groups: codes by structure, see :mod:`bundle.label_groups`, where references have them apart.
 
     Raises:
         OptionError: when nothing is left to score or the tolerance is negative.
@@ -117,7 +124,9 @@ class Scorer:
         ignore: Sequence[int] = (),
         unscored: Sequence[int] = (),
         tolerance_mm: float = NSD_TOLERANCE,
+        groups: Groups | None = None,
     ) -> None:
+        self.groups = groups
         self.table = list(table)
         self.ignore = tuple(sorted({int(code) for code in ignore}))
         self.unscored = tuple(sorted({int(code) for code in unscored}))
@@ -159,15 +168,21 @@ class Scorer:
         """
         if predicted.shape != reference.shape:
             raise ValueError(f"{case}: found shape {predicted.shape}; {reference.shape} of the reference is wanted.")
+        predicted, reference = (grouped_codes(codes, self.groups) for codes in (predicted, reference))
         found = [self._channels(codes) for codes in (predicted, reference)]
         ignored = np.isin(reference, self.ignore) if self.ignore else None
+        sides: list[tuple[int, ...]] = []
         unknown: set[int] = set()
         for (channels, is_unknown), codes in zip(found, (predicted, reference), strict=True):
             if ignored is not None:
                 channels[ignored] = 0
                 is_unknown &= ~ignored
-            unknown.update(np.unique(codes[is_unknown]).tolist())
-        return CaseScores(case, self._structures(found[0][0], found[1][0], affine), tuple(sorted(unknown)))
+            others = np.unique(codes[is_unknown]).tolist()
+            unknown.update(others)
+            there = np.flatnonzero(np.bincount(channels.ravel(), minlength=len(self.table)))
+            sides.append(tuple(sorted({*(self.table[channel].code for channel in there), *others})))
+        structures = self._structures(found[0][0], found[1][0], affine)
+        return CaseScores(case, structures, tuple(sorted(unknown)), *sides)
 
     def _structures(self, predicted: Codes, reference: Codes, affine: Affine) -> tuple[StructureScore, ...]:
         """Score channels, (X, Y, Z), each structure in the box that holds it on both sides."""

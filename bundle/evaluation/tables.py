@@ -22,6 +22,7 @@ COLUMNS = (
 )
 PACKAGES = ("monai", "torch", "numpy", "scipy", "nibabel", "matplotlib")
 OVERALL = "all structures"
+LOWER_IS_BETTER = ("hd95_mm",)
 
 
 def write_scores(sets: Mapping[str, Sequence[CaseScores]], path: str | Path, overwrite: bool = True) -> None:
@@ -126,19 +127,26 @@ def mirror_line(summary: Summary) -> str | None:
     )
 
 
-def comparison_lines(comparison: Comparison) -> list[str]:
-    """Return the table to print: first set minus second, one line a structure, the per-case means last."""
+def comparison_lines(comparison: Comparison, names: Sequence[str] = ("first", "second")) -> list[str]:
+    """Return the table to print: first set minus second, one line a structure, the per-case means last.
+
+    Args:
+        comparison: of one metric.
+        names: of the two sets.
+    """
     rows = [*((row.label.name if row.label else OVERALL, row) for row in comparison.structures)]
     rows.append((OVERALL, comparison.overall))
     width = max(len(name) for name, _ in rows)
-    lines = [f"{comparison.metric + ', difference':{width}} {'cases':>5}   {'mean':<25} {'p':>8} {'p (Holm)':>9}"]
+    better = "below" if comparison.metric in LOWER_IS_BETTER else "above"
+    lines = [f"{comparison.metric}: {names[0]} minus {names[1]}; {better} 0, {names[0]} is better"]
+    lines += [f"{comparison.metric + ', difference':{width}} {'cases':>5}   {'mean':<25} {'p':>8} {'p (Holm)':>9}"]
     lines += [
         f"{name:{width}} {row.difference.count:>5}   {_interval(row.difference, 4, '+'):<25} "
         f"{_p_value(row.p_value):>8} {_p_value(row.p_holm) if row.label else '':>9}".rstrip()
         for name, row in rows
     ]
-    if comparison.smallest_p > 0.05:
-        lines.append(f"{comparison.overall.difference.count} cases: the test cannot go below {comparison.smallest_p:g}")
+    count = comparison.overall.difference.count
+    lines.append(f"with {count} cases p cannot go below {comparison.smallest_p:.2g}")
     return lines
 
 

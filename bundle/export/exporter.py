@@ -44,6 +44,7 @@ class Exporter:
         config: content of ``configs/deploy.json``, for the TorchScript archive.
         codes: code of each channel in label files.
         pixdim: voxel size in mm that the network was trained for.
+        facts: what the sidecar says beside, such as names and normalisation.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Exporter:
         config: Mapping[str, Any],
         codes: Sequence[int],
         pixdim: Sequence[float],
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.made_of = Source(network, metadata, config)
         self.images = images
         self.checkpoint = Path(source)
         self.codes = list(codes)
         self.pixdim = list(pixdim)
+        self.facts = dict(facts or {})
 
     @cached_property
     def expected(self) -> dict[str, Tensor]:
@@ -119,6 +122,7 @@ class Exporter:
             },
             "output": {"name": OUTPUT, "dtype": "float32", "shape": [AXES[0], len(self.codes), *AXES[1:]]},
             "codes": self.codes,
+            **self.facts,
             "parity": [asdict(row) for row in parity],
             "bars": {"logit_difference": LOGIT_BAR, "equal_labels": LABEL_BAR},
             **form.facts(),

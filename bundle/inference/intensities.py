@@ -22,8 +22,6 @@ from monai.transforms.utils_pytorch_numpy_unification import percentile
 from bundle.errors import IntensityWarning
 from bundle.io.scale import background_metadata, find_background, measure_inside, scale_metadata
 
-LOWER, UPPER = 0.5, 99.5
-"""Percentiles that become 0 and 1, as in training."""
 OUTSHONE = 2.0
 """From so many times the inside's level on, the upper percentile is not the brain's: it is 1.05 to 1.26 times in five
 real scans, also with noise, a bias field, turned and at 1 x 1 x 5 mm, 1.07 to 1.78 in 48 heads of the generator, as in
@@ -63,17 +61,20 @@ class PlaceBackgroundd(MapTransform):
 
 
 class ScaleIntensitiesd(MapTransform):
-    """Scale percentiles 0.5 and 99.5 of all voxels to 0 and 1 and clip, as MONAI does, unless white matter gets lost.
+    """Scale two percentiles of all voxels to 0 and 1 and clip, as MONAI does, unless white matter gets lost.
 
     Where the upper one lies ``OUTSHONE`` times above the head's inside (a bright scalp, fat, a bright slice), the level
     of the inside takes its place. The image's ``meta`` tells which it was, see ``bundle.io.scale.scale_of``.
 
     Args:
         keys: images, shape (1, X, Y, Z).
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 1.
     """
 
-    def __init__(self, keys: KeysCollection) -> None:
+    def __init__(self, keys: KeysCollection, lower: float = 0.5, upper: float = 99.5) -> None:
         super().__init__(keys)
+        self.lower, self.upper = lower, upper
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with scaled images."""
@@ -81,8 +82,8 @@ class ScaleIntensitiesd(MapTransform):
         for key in self.key_iterator(result):
             image = result[key]
             # Zero-dimensional tensors, whose difference is rounded as MONAI's ScaleIntensityRangePercentiles rounds it.
-            low: Any = percentile(image, LOWER)
-            high: Any = percentile(image, UPPER)
+            low: Any = percentile(image, self.lower)
+            high: Any = percentile(image, self.upper)
             source = "percentiles"
             spacing = affine_to_spacing(image.affine).tolist() if isinstance(image, MetaTensor) else [1.0] * 3
             inside = measure_inside(np.asarray(image[0].cpu()), spacing)

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.engines import EngineNetwork
-from bundle.errors import MissingError, OptionError
+from bundle.errors import MissingError
 from bundle.inference.settings import config_content
 from bundle.labels import DEFAULT_TABLE
 from bundle.results import Maker, OutputPaths, SaveOutputsd
 from bundle.results.plan import check_outputs_of
 from bundle.results.record import STAGES_KEY, Stages
+from bundle.running import check_known
 
+INFERENCE = Path(__file__).resolve().parents[2] / "configs" / "inference.json"
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
-PLAIN_IDS = ("output_dir", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
+PLAIN_IDS = ("output_dir", "model", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
 """Ids whose overrides are names of files and never an expression, a reference or a macro of MONAI's."""
 
 
@@ -36,7 +38,8 @@ class Segmenter:
     What the config does with a label map beyond writing it (scores, say) is left out.
 
     Args:
-        config_file: inference config, or a list of one and the overlays that go over it.
+        config_file: inference config, or a list of one and the overlays that go over it; overlays alone go over
+            ``configs/inference.json``.
         overrides: config ids to replace, as ``python -m monai.bundle run`` takes them, but that those of ``PLAIN_IDS``
             are taken to the letter.
 
@@ -50,11 +53,12 @@ class Segmenter:
         self, config_file: str | Path | Sequence[str | Path] = "configs/inference.json", **overrides: Any
     ) -> None:
         files = [config_file] if isinstance(config_file, (str, Path)) else config_file
-        names = [str(name) for name in files]
+        names = _with_inference([str(name) for name in files])
         _check_overrides(names, overrides)
         literal = {name: _literal(value) if name in PLAIN_IDS else value for name, value in overrides.items()}
         workflow = ConfigWorkflow(names, logging_file=False, workflow_type="infer", **literal)
         self.parser = parser = workflow.parser
+        self.model_record = self._optional("model_record", None)
         self.device = torch.device(parser.get_parsed_content("device"))
         self.overwrite = bool(self._optional("overwrite", False))
         self.output_dir = Path(parser.get_parsed_content("output_dir"))
@@ -87,6 +91,7 @@ class Segmenter:
             mirror_averaging=self._optional("mirror_averaging", None),
             seed=self._optional("seed", None),
             config=config_content(files, self.parser.get(), overrides, tables, self._optional("maker::settings", {})),
+            model=self.model_record,
         )
 
     @property
@@ -156,13 +161,17 @@ def _literal(value: Any) -> Any:
     return Path(value) if isinstance(value, str) and re.search(r"[$@%#]|::", value) else value
 
 
+def _with_inference(files: list[str]) -> list[str]:
+    """Put ``configs/inference.json`` below overlays that write no results themselves."""
+    if not all(Path(file).is_file() for file in files):
+        return files  # refused by name
+    return files if "postprocessing" in ConfigParser.load_config_files(files) else [str(INFERENCE), *files]
+
+
 def _check_overrides(files: Sequence[str], overrides: Mapping[str, Any]) -> None:
     """Refuse an id that the config does not have: MONAI would add it, and nothing would follow from it."""
     for file in files:
         if not Path(file).is_file():
             raise MissingError(file, "no such file", "a config is wanted")
-    known = ConfigParser.load_config_files(list(files))
-    for name in overrides:
-        top = name.lstrip("+~").split("#")[0].split("::")[0]
-        if top not in known and top not in OWN_IDS:
-            raise OptionError(name, f"{', '.join(files)} has no id of this name", "another config, or none, is wanted")
+    stored = ConfigParser.load_config_files(list(files))
+    check_known([name for name in overrides if name not in OWN_IDS], stored, stored)

@@ -12,8 +12,7 @@ from bundle.provenance import hashed_files
 
 PLACES = (
     *("bundle_root", "dataset_dir", "datalist", "output_dir", "overwrite", "cache_dir", "checkpoint", "label_table"),
-    "flags",
-    "reference_volumes",
+    *("default_model", "model", "flags", "reference_volumes"),
 )
 """Ids that say where something lies or may be written, and change no result: the hash of what lies there counts."""
 

@@ -12,22 +12,22 @@ from torch import nn
 from bundle.errors import WeightsError
 from bundle.provenance import sha256
 
-MANIFEST = "manifest.json"
-"""Lies beside weights that were released, and says which file it is of and that file's SHA-256."""
-RELEASED_WANTED = "the released file (fetch it again), or another folder for weights of your own, is wanted"
+DESCRIPTION = "model.json"
+"""Lies beside weights in the folder of a model, see ``bundle.model``, and says which SHA-256 each of its files has."""
+STATED_WANTED = "the file that was written with it, or another folder for weights of your own, is wanted"
 
 
 def read_checkpoint(path: str | Path) -> Any:
     """Return what ``torch.save`` wrote, on the CPU; no code in it is run (``weights_only=True``).
 
-    Released weights are read only if they are those that their manifest names, see ``check_manifest``.
+    Weights of a model's folder are read only if they are those that it names, see ``check_stated``.
 
     Raises:
         WeightsError: when the file is missing or something else.
     """
     if not Path(path).is_file():
         raise WeightsError(path, "not found", "a checkpoint is wanted", "missing")
-    check_manifest(path)
+    check_stated(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged pickle raises is not bounded
@@ -35,26 +35,28 @@ def read_checkpoint(path: str | Path) -> Any:
         raise WeightsError(path, f"cannot be read as a checkpoint ({reason})") from error
 
 
-def check_manifest(path: str | Path) -> None:
-    """Compare a checkpoint with the manifest beside it, where there is one of this file.
+def check_stated(path: str | Path) -> None:
+    """Compare a checkpoint with what the ``model.json`` beside it says of it, where it does.
 
     Raises:
-        WeightsError: when the manifest cannot be read, or the checkpoint has another SHA-256.
+        WeightsError: when ``model.json`` cannot be read, or the checkpoint has another SHA-256.
     """
-    manifest = Path(path).with_name(MANIFEST)
-    if not manifest.is_file():
+    description = Path(path).with_name(DESCRIPTION)
+    if not description.is_file():
         return
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = json.loads(description.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         found = f"cannot be read as JSON ({error})"
-        raise WeightsError(manifest, found, "the manifest of the weights is wanted") from error
-    if not isinstance(content, dict) or content.get("file") != Path(path).name or "sha256" not in content:
+        raise WeightsError(description, found, "the description of the weights is wanted") from error
+    try:
+        stated = content["weights"][Path(path).name]["sha256"]
+    except (KeyError, TypeError):  # it speaks of other files
         return
     found = sha256(path)
-    if found != content["sha256"]:
-        reason = f"found SHA-256 {found[:16]}..., not the {str(content['sha256'])[:16]}... of {MANIFEST} beside it"
-        raise WeightsError(path, reason, RELEASED_WANTED)
+    if found != stated:
+        reason = f"found SHA-256 {found[:16]}..., not the {str(stated)[:16]}... of {DESCRIPTION} beside it"
+        raise WeightsError(path, reason, STATED_WANTED)
 
 
 def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:

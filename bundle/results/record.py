@@ -85,6 +85,7 @@ class Maker:
         config: the config, see ``bundle.inference.settings``.
         settings: values of ids that a label map depends on, as they were used; for where the config is not known.
         tables: files that the config names.
+        model: the model's folder, see ``bundle.model``.
     """
 
     weights: str | Path | None = None
@@ -95,6 +96,7 @@ class Maker:
     config: Mapping[str, Any] | None = None
     settings: Mapping[str, Any] | None = None
     tables: Sequence[str | Path | None] = ()
+    model: Mapping[str, Any] | None = None
 
     @cached_property
     def config_content(self) -> Mapping[str, Any] | None:
@@ -200,6 +202,7 @@ def scan_record(
         "input": _input(volume, reading, warnings),
         "outputs": {path.name: sha256(path) for path in outputs},
         "weights": notes.maker.weights_content,
+        "model": notes.maker.model,
         "config": notes.maker.config_content,
         "versions": versions(PACKAGES),
         "computation": notes.maker.computation,

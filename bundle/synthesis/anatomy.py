@@ -109,6 +109,22 @@ def _found_codes(volumes: Sequence[NDArray[np.int16]], paths: Sequence[str | Pat
     return sorted(found)
 
 
+def _check_sides(codes: Sequence[int], table: Sequence[Label], path: str | Path) -> None:
+    """Refuse label maps that number their structures in another way than the label table does.
+
+    Small numbers mean something in every numbering (2 is white matter of the left here), but another one's are not both
+    sides of a structure: in FreeSurfer's, which the brain's table has, the right side starts at 41.
+    """
+    partners = side_partners(table)
+    pairs = [
+        (label.code, table[partners[label.channel]].code) for label in table if partners[label.channel] != label.channel
+    ]
+    if pairs and not any({*pair} <= {*codes} for pair in pairs):
+        shown = ", ".join(map(str, codes[1:9])) + (", ..." if len(codes) > 9 else "")
+        wanted = "label maps of brains in the codes of label_table are wanted (docs/own_data.md trains on others)"
+        raise _unusable(path, f"found the codes {shown}, both sides of no structure", wanted)
+
+
 def _unusable(path: str | Path, found: str, wanted: str) -> InputError:
     return InputError(path, found, wanted, "labels")
 
@@ -161,7 +177,9 @@ def load_label_maps(
     if not paths:
         raise MissingError("data", "no label map found", "at least one NIfTI file is wanted")
     volumes, spacings = zip(*(_read_ras(path) for path in paths), strict=True)
-    class_table = ClassTable.from_codes(_found_codes(volumes, paths), table, tissues)
+    codes = _found_codes(volumes, paths)
+    _check_sides(codes, table, paths[0])
+    class_table = ClassTable.from_codes(codes, table, tissues)
     class_of = np.zeros(max(class_table.codes) + 1, dtype=np.uint8)
     class_of[list(class_table.codes)] = np.arange(len(class_table.codes), dtype=np.uint8)
     is_brain = class_table.is_brain.numpy()

@@ -7,7 +7,10 @@ from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
 from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
+from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
+from bundle.training.log import TrainingLog
+from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
 from bundle.training.schedule import ResumableWarmupCosine
 from bundle.training.tracking import check_tracking
@@ -22,6 +25,8 @@ __all__ = [
     "FreshSampler",
     "GradientClipping",
     "History",
+    "IgnoredToBackgroundd",
+    "IgnoringDiceCELoss",
     "InitialWeights",
     "MixedPrecisionInferer",
     "Progress",
@@ -29,7 +34,9 @@ __all__ = [
     "ResumableWarmupCosine",
     "SeedEachEpoch",
     "SyntheticBrainDataset",
+    "TrainedModel",
     "TrainingError",
+    "TrainingLog",
     "ValidationDataset",
     "check_tracking",
     "find_label_maps",

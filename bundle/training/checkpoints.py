@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,14 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch import nn
 
+from bundle import process
 from bundle.errors import OptionError, TrainingError
 from bundle.io.weights import read_checkpoint
 from bundle.io.whole import whole_file
+from bundle.training.model import TrainedModel
+
+FINGERPRINT = "fingerprint"
+"""Where a checkpoint holds what its training is of."""
 
 
 class ResumableCheckpoint:
@@ -27,9 +33,17 @@ class ResumableCheckpoint:
         save_dir: folder of the checkpoints.
         save_dict: objects with ``state_dict``; the trainer itself is added.
         n_saved: checkpoints kept.
+        model: what the training is of; a checkpoint of something else is refused.
     """
 
-    def __init__(self, save_dir: str | Path, save_dict: Mapping[str, Any], n_saved: int = 2) -> None:
+    def __init__(
+        self,
+        save_dir: str | Path,
+        save_dict: Mapping[str, Any],
+        n_saved: int = 2,
+        model: TrainedModel | None = None,
+    ) -> None:
+        self.model = model
         self.save_dir = Path(save_dir)
         self.save_dict = dict(save_dict)
         self.n_saved = n_saved
@@ -46,8 +60,11 @@ class ResumableCheckpoint:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def _save(self, engine: Engine) -> None:
-        states = {name: _unwrapped(item).state_dict() for name, item in self.save_dict.items()}
+        states: dict[str, Any] = {name: _unwrapped(item).state_dict() for name, item in self.save_dict.items()}
+        if self.model is not None:
+            states[FINGERPRINT] = json.dumps(self.model.fingerprint)
         save_whole(states, self.save_dir / f"checkpoint_{engine.state.epoch}.pt")
+        process.interrupted_hint = f"the same command goes on after epoch {engine.state.epoch}"
         epochs = checkpoint_epochs(self.save_dir)
         for epoch in sorted(epochs)[: -self.n_saved]:
             epochs[epoch].unlink()
@@ -59,6 +76,8 @@ class ResumableCheckpoint:
         path = epochs[max(epochs)]
         max_epochs = engine.state.max_epochs
         state = read_checkpoint(path)
+        if self.model is not None and FINGERPRINT in state:  # trainings of version 0.9 have none
+            self.model.check_checkpoint(path, json.loads(state[FINGERPRINT]))
         try:
             Checkpoint.load_objects(self.save_dict, state)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -66,6 +85,7 @@ class ResumableCheckpoint:
             found = f"found the checkpoint of another training ({reason})"
             raise TrainingError(path, found, "give the command that wrote it, or another output_dir") from error
         engine.state.max_epochs = max_epochs
+        process.interrupted_hint = f"the same command goes on after epoch {engine.state.epoch}"
         engine.logger.info(f"Resumed from {path}, epoch {engine.state.epoch} of {max_epochs}.")
 
 
@@ -79,12 +99,20 @@ class BestWeights:
         network: the network that is validated.
         path: where its weights go.
         patience: validations in a row without a better metric after which the training stops; ``None`` for none.
+        model: the folder that the weights belong to.
 
     Raises:
         OptionError: when the patience is below 1.
     """
 
-    def __init__(self, validator: Engine, network: nn.Module, path: str | Path, patience: int | None = None) -> None:
+    def __init__(
+        self,
+        validator: Engine,
+        network: nn.Module,
+        path: str | Path,
+        patience: int | None = None,
+        model: TrainedModel | None = None,
+    ) -> None:
         if patience is not None and patience < 1:
             wanted = "a number of validations from 1 on, or null, is wanted"
             raise OptionError("patience", f"found {patience}", wanted)
@@ -93,6 +121,7 @@ class BestWeights:
         self.path = Path(path)
         self.patience = patience
         self.waited = 0
+        self.model = model
 
     def attach(self, engine: Engine) -> None:
         """Register with a MONAI trainer, after ``ResumableCheckpoint``."""
@@ -106,7 +135,7 @@ class BestWeights:
         if validator.state.best_metric_epoch == validator.state.epoch:
             self.waited = 0
             if validator.state.rank == 0:
-                save_whole(_unwrapped(self.network).state_dict(), self.path)
+                save_weights(self.network, self.path, engine, self.validator, self.model)
         self._stop_when_due(engine)
 
     def _stop_when_due(self, engine: Engine) -> None:
@@ -133,11 +162,21 @@ class FinalWeights:
     Args:
         network: the network to save.
         path: where its weights go.
+        validator: the engine that validates, whose metrics are noted.
+        model: the folder that the weights belong to.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        path: str | Path,
+        validator: Engine | None = None,
+        model: TrainedModel | None = None,
+    ) -> None:
         self.network = network
         self.path = Path(path)
+        self.validator = validator
+        self.model = model
 
     def attach(self, engine: Engine) -> None:
         """Register with a MONAI trainer."""
@@ -146,7 +185,7 @@ class FinalWeights:
     def __call__(self, engine: Engine) -> None:
         """Write the file, in the first process."""
         if engine.state.rank == 0:  # type: ignore[attr-defined]
-            save_whole(_unwrapped(self.network).state_dict(), self.path)
+            save_weights(self.network, self.path, engine, self.validator, self.model)
             engine.logger.info(f"Weights saved: {self.path}.")
 
 
@@ -161,6 +200,18 @@ def save_whole(content: Any, path: Path) -> None:
     """Write with ``torch.save``, in place of an older file, so that no half-written one is ever seen."""
     with whole_file(path, overwrite=True) as unfinished:
         torch.save(content, unfinished)
+
+
+def save_weights(
+    network: nn.Module, path: Path, engine: Engine, validator: Engine | None, model: TrainedModel | None
+) -> None:
+    """Write the weights of a network, and what they are of where ``model`` knows it."""
+    state = _unwrapped(network).state_dict()
+    if model is None:
+        save_whole(state, path)
+        return
+    judged = validator is not None and validator.state.epoch == engine.state.epoch
+    model.save(state, path.name, engine, validator.state.metrics if validator is not None and judged else None)
 
 
 def _unwrapped(item: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bundle.errors import WeightsError
 from bundle.io.weights import read_weights
+from bundle.training.checkpoints import checkpoint_epochs
 
 SHOWN = 4
 
@@ -24,9 +25,13 @@ class InitialWeights:
         network: the network that is trained.
         partial: take the parameters that agree in name and shape and leave the others as they are, for a network
             with other classes or another position grid; otherwise all must agree.
+        resume_dir: folder of a training; where it has checkpoints, their weights count and these are not loaded.
     """
 
-    def __init__(self, path: str | Path, network: nn.Module, partial: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, network: nn.Module, partial: bool = False, resume_dir: str | Path | None = None
+    ) -> None:
+        self.resume_dir = resume_dir
         self.path = Path(path)
         self.network = network
         self.partial = partial
@@ -41,6 +46,8 @@ class InitialWeights:
         Raises:
             WeightsError: when the file holds no state dict, does not fit, or, in part, no parameter of it does.
         """
+        if self.resume_dir is not None and checkpoint_epochs(Path(self.resume_dir)):
+            return
         network = getattr(self.network, "module", self.network)
         wanted: dict[str, Tensor] = network.state_dict()
         found = read_weights(self.path)

@@ -238,7 +238,7 @@ def test_labels_of_an_evaluation_config_write_nothing(small_scan, tmp_path):
 
 
 def test_option_that_the_config_does_not_have_is_refused(tmp_path):
-    with pytest.raises(OptionError, match=r"^pixdims: configs/inference.json has no id of this name"):
+    with pytest.raises(OptionError, match=r"^pixdims: unknown id; did you mean pixdim\?$"):
         Segmenter(output_dir=str(tmp_path), pixdims=COARSE)
 
 

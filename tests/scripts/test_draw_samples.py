@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from PIL import Image
 
 from scripts.draw_samples import main
+from tests.conftest import ROOT
 from tests.phantom import write_phantoms
 
 
@@ -44,3 +47,18 @@ def test_bad_arguments_are_one_line(label_maps, tmp_path, capsys, folder, option
     assert words in error
     assert "\n" not in error.replace("\r", "\n").split("error:")[-1].strip()
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_sheet_is_drawn_as_the_config_of_a_training_says(label_maps, tmp_path):
+    given = {"pixdim": [6.0] * 3, "window_mm": [[48] * 3, [96, 120, 96]], "seed": 3}
+    (tmp_path / "overlay.json").write_text(json.dumps({**given, "train#dataset#options": {"random_contrast": 1.0}}))
+    flags = ["--spacing", "6", "--window", "96", "120", "96", "--seed", "3"]
+    sheets = {
+        "config.png": ["--config", str(ROOT / "configs/train.json"), "--config", str(tmp_path / "overlay.json")],
+        "flags.png": [*flags, "--options", '{"random_contrast": 1}'],
+        "other.png": flags,
+    }
+    for name, arguments in sheets.items():
+        assert main([str(label_maps), str(tmp_path / name), "--count", "1", *arguments]) == 0
+    drawn = {name: (tmp_path / name).read_bytes() for name in sheets}
+    assert drawn["config.png"] == drawn["flags.png"] != drawn["other.png"]

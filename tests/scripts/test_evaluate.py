@@ -60,13 +60,14 @@ def read_scores(path: Path) -> dict[tuple[str, str, int], dict[str, str]]:
 def test_table_is_printed_and_files_are_written(compared, folders):
     assert compared.returncode == 0, compared.stderr
     lines = compared.stdout.splitlines()
-    assert lines[0].startswith("structure")
+    assert lines[0] == str(folders / "tree")
+    assert lines[1].startswith("structure")
     record = json.loads((folders / "out/summary.json").read_text())
     thalamus = record["structures"]["Left-Thalamus"]["dice"]
     printed = f"{thalamus['mean']:.3f} [{thalamus['low']:.3f}, {thalamus['high']:.3f}]"
     assert any(line.startswith("Left-Thalamus") and printed in line for line in lines)
     assert any(line.startswith("left and right mixed up: ") for line in lines)
-    assert sorted(path.name for path in (folders / "out").iterdir()) == FILES
+    assert sorted(path.name for path in (folders / "out").iterdir()) == sorted([*FILES, "dice_compared.png"])
     assert record["cases"] == list(NAMES)
     assert (record["ignored_codes"], record["unscored_codes"], record["bootstrap"]["seed"]) == ([255], [24], 3)
     assert record["unknown_codes"] == {"prediction": [], "compared": []}
@@ -101,7 +102,11 @@ def test_comparison_is_the_paired_test_of_the_case_means(compared, folders):
     assert found["mean"] == pytest.approx(np.mean(means["prediction"]) - np.mean(means["compared"]), abs=1e-5)
     assert found["mean"] > 0
     assert found["p_value"] == pytest.approx(wilcoxon(means["prediction"], means["compared"]).pvalue)
-    assert "3 cases: the test cannot go below 0.25" in compared.stdout
+    assert "with 3 cases p cannot go below 0.25" in compared.stdout
+    names = folders / "tree", folders / "flat"
+    assert f"dice: {names[0]} minus {names[1]}; above 0, {names[0]} is better" in compared.stdout
+    assert f"hd95_mm: {names[0]} minus {names[1]}; below 0, {names[0]} is better" in compared.stdout
+    assert all(f"\n{name}\n" in f"\n{compared.stdout}" for name in names)  # a table of each
 
 
 def test_existing_results_are_kept_unless_overwriting(compared, folders, tmp_path, capsys):
@@ -116,10 +121,10 @@ def test_existing_results_are_kept_unless_overwriting(compared, folders, tmp_pat
     assert output.out == ""
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert main([*arguments, "--overwrite"]) == 0
-    assert "warning: codes 255: not in the label table, counted as background" in capsys.readouterr().err
+    assert "warning: codes 255 of references: not in the label table, counted as background" in capsys.readouterr().err
     after = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert after.keys() == before.keys()
-    assert all(after[name] != before[name] for name in before)
+    assert after.keys() == before.keys() - {"dice_compared.png"}, "that of the report which was replaced is gone"
+    assert all(after[name] != before[name] for name in after)
 
 
 @pytest.mark.parametrize("option", ["--label-table", "--labels"])

@@ -103,7 +103,7 @@ def test_entries_are_sorted_tracked_and_of_the_bundle_alone(pack, tmp_path):
     inside = [name.removeprefix(f"{NAME}/") for name in names]
     assert not any(name == whole for name, whole in zip(inside, names, strict=True)), "one folder at the top"
     assert "bundle/draft.py" not in inside
-    assert {"models/model.pt", "models/manifest.json", "docs/README.md", "SHA256SUMS", "metadata.json"} <= set(inside)
+    assert {"models/model.pt", "models/model.json", "docs/README.md", "SHA256SUMS", "metadata.json"} <= set(inside)
     assert not {name.split("/")[0] for name in inside} & {"tests", "benchmarks", ".ci", ".gitignore", "Makefile"}
 
 

@@ -11,7 +11,6 @@ import pytest
 
 import bundle.datasets.statistics as module
 from bundle.datasets import compute_statistics, dataset_statistics, grid_extents, prepare_dataset, read_dataset
-from bundle.labels import read_labels
 from tests.labelled import affine_of, make_pair, write_msd, write_nifti
 
 
@@ -101,11 +100,10 @@ def test_cache_within_the_dataset_is_refused(folder):
     assert not (folder / "cache").exists()
 
 
-def test_prepared_dataset_leaves_table_and_statistics_and_is_read_once(folder, tmp_path, monkeypatch):
+def test_prepared_dataset_leaves_statistics_and_is_read_once(folder, tmp_path, monkeypatch):
     run = tmp_path / "run"
     dataset = prepare_dataset(folder, run)
-    assert read_labels(run / "labels.tsv") == list(dataset.table)
-    assert sorted(path.name for path in run.iterdir()) == ["dataset_statistics.json", "labels.tsv"]
+    assert [path.name for path in run.iterdir()] == ["dataset_statistics.json"]
     opened = []
     monkeypatch.setattr("bundle.datasets.check.read_voxels", lambda path: opened.append(path))
     assert prepare_dataset(folder, run) == dataset
@@ -120,3 +118,16 @@ def test_unsound_file_is_found_after_a_sound_run(folder, tmp_path):
     (folder / "labelsTr" / "case_01.nii.gz").unlink()
     with pytest.raises(ValueError, match="no such file"):
         prepare_dataset(folder, tmp_path / "run")
+
+
+def test_extents_of_structures_are_boxes_in_mm_towards_right_anterior_superior(tmp_path):
+    label = np.zeros((20, 24, 16), dtype=np.uint8)
+    label[2:12, 3:8, 4:7], label[15:17, 20:23, 10:11] = 3, 7
+    affine = np.array([[0, 0, 1.5, 0], [2.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1]])  # axes towards A, S, R
+    names = write_msd(tmp_path, 1)
+    for folder, data in (("imagesTr", make_pair(0, label.shape)[0]), ("labelsTr", label)):
+        write_nifti(tmp_path / folder / f"{names[0]}.nii.gz", data, affine)
+    extents = compute_statistics(read_dataset(tmp_path)).class_extents
+    assert set(extents) == {"3", "7"}
+    assert extents["3"].median == (3 * 1.5, 10 * 2.0, 5 * 1.0)
+    assert extents["7"].maximum == (1 * 1.5, 2 * 2.0, 3 * 1.0)

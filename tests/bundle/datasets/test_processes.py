@@ -7,8 +7,7 @@ import multiprocessing
 import pytest
 
 from bundle.datasets import prepare_dataset, split_cases
-from bundle.labels import read_labels
-from tests.labelled import NAMES, write_msd
+from tests.labelled import write_msd
 
 PROCESSES = 4
 
@@ -36,6 +35,5 @@ def test_processes_that_start_together_agree(tmp_path, round_):
         process.join()
     assert results == results[:1] * PROCESSES
     assert len(results[0]) == 2
-    assert {label.code: label.name for label in read_labels(tmp_path / "run" / "labels.tsv")} == NAMES
-    files = ["dataset_statistics.json", "labels.tsv", "splits.json"]
+    files = ["dataset_statistics.json", "splits.json"]
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == files

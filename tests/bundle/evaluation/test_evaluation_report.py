@@ -158,8 +158,9 @@ def test_printed_confusion_names_the_worst_structure(scorer):
 
 def test_printed_comparison_says_when_the_test_has_too_few_cases(cases):
     lines = comparison_lines(compare(cases, cases))
-    assert len(lines) == 1 + 31 + 1 + 1
-    assert lines[-1] == "3 cases: the test cannot go below 0.25"
+    assert len(lines) == 2 + 31 + 1 + 1
+    assert lines[0] == "dice: first minus second; above 0, first is better"
+    assert lines[-1] == "with 3 cases p cannot go below 0.25"
     assert lines[-2].startswith("all structures")
 
 

@@ -24,6 +24,7 @@ from bundle.inference.intensities import LOWER, UPPER
 from bundle.inference.segmenter import Segmenter
 from bundle.io import load_weights
 from bundle.labels import read_labels
+from bundle.model import read_model
 from networks import TransformerUNet
 from tests.conftest import COARSE, ROOT
 
@@ -115,8 +116,17 @@ def test_deploy_config_needs_no_code_of_the_bundle():
 def test_deploy_config_keeps_step_with_the_inference_config():
     deploy, inference = read_json("configs/deploy.json"), read_json("configs/inference.json")
     assert deploy["label_codes"] == CODES
-    assert deploy["pixdim"] == inference["pixdim"]
+    model = read_model(ROOT / "models")
+    assert deploy["pixdim"] == model.pixdim
     steps, wanted = (config["preprocessing"]["transforms"] for config in (deploy, inference))
+    wanted = [step for step in wanted if step["_target_"] != "ScaleIntensityRanged"]  # the other normalisation
+    for step in wanted:  # which of them are done, and with which numbers, the model says
+        step.pop("_disabled_", None)
+        for name in ("lower", "upper", "margin"):
+            if name in step:
+                step[name] = {**model.normalisation, **model.foreground_crop}[name]
+        if "select_fn" in step:
+            step["select_fn"] = f"$lambda image: image > {model.foreground_crop['threshold']}"
     assert [step.pop("reader") for step in wanted if "reader" in step] == ["@reader"], "the bundle's own"
     # Spacingd can be inverted, and MONAI Label needs the other; float32 halves the memory of the way back.
     resample = next(step for step in wanted if step["_target_"] == "Lambdad")

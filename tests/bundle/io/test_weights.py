@@ -11,7 +11,7 @@ from torch import nn
 
 from bundle.errors import WeightsError
 from bundle.io import load_weights
-from bundle.io.weights import check_manifest
+from bundle.io.weights import check_stated
 from bundle.provenance import sha256
 from tests.conftest import ROOT
 
@@ -51,10 +51,10 @@ def _number(path):
 
 @pytest.fixture
 def released(tmp_path):
-    """Weights with the manifest that a release writes."""
+    """Weights of a model's folder."""
     path = tmp_path / "model.pt"
     torch.save(nn.Linear(3, 2).state_dict(), path)
-    (tmp_path / "manifest.json").write_text(json.dumps({"file": "model.pt", "sha256": sha256(path)}))
+    (tmp_path / "model.json").write_text(json.dumps({"weights": {"model.pt": {"sha256": sha256(path)}}}))
     return path
 
 
@@ -65,25 +65,25 @@ def test_released_weights_are_loaded_only_as_released(released):
         load_weights(nn.Linear(3, 2), released)
     message = str(raised.value)
     assert message.startswith(f"{released}: found SHA-256 {sha256(released)[:16]}..., not the ")
-    assert "of manifest.json beside it; the released file (fetch it again), or another folder" in message
+    assert "of model.json beside it; the file that was written with it, or another folder" in message
 
 
-def test_own_weights_beside_a_manifest_of_others_are_loaded(released):
+def test_own_weights_beside_a_description_of_others_are_loaded(released):
     own = released.with_name("own.pt")
     torch.save(nn.Linear(3, 2).state_dict(), own)
     load_weights(nn.Linear(3, 2), own)
-    released.with_name("manifest.json").write_text("[]")
+    released.with_name("model.json").write_text("[]")
     load_weights(nn.Linear(3, 2), released)
-    released.with_name("manifest.json").write_text("{")
-    with pytest.raises(WeightsError, match=r"manifest\.json: cannot be read as JSON"):
+    released.with_name("model.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"model\.json: cannot be read as JSON"):
         load_weights(nn.Linear(3, 2), released)
 
 
 @pytest.mark.parametrize("folder", ["models", "models/hippocampus"])
-def test_shipped_weights_are_those_of_their_manifest(folder):
-    manifest = json.loads((ROOT / folder / "manifest.json").read_text())
-    assert manifest["sha256"] == sha256(ROOT / folder / manifest["file"])
-    check_manifest(ROOT / folder / manifest["file"])
+def test_shipped_weights_are_those_of_their_description(folder):
+    stated = json.loads((ROOT / folder / "model.json").read_text())["weights"]
+    assert stated["model.pt"]["sha256"] == sha256(ROOT / folder / "model.pt")
+    check_stated(ROOT / folder / "model.pt")
 
 
 class Harmful:

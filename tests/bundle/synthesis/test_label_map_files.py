@@ -132,6 +132,15 @@ def test_codes_of_all_files_together_are_at_most_255_and_the_background(tmp_path
     assert max(int(label_map.classes.max()) for label_map in maps) == 255
 
 
+@pytest.mark.parametrize("codes", [[1, 2], [1, 2, 3, 4], list(range(1, 19))])
+def test_label_maps_of_another_numbering_train_no_brains(tmp_path, codes):
+    data = np.zeros((12, 14, 10), dtype=np.int16)
+    for place, code in enumerate(codes):
+        data.flat[40 * place : 40 * place + 20] = code
+    line = refusal(write(tmp_path / "a.nii.gz", data))
+    assert "both sides of no structure; label maps of brains in the codes of label_table are wanted" in line
+
+
 def test_missing_file_and_no_file_are_named(tmp_path):
     with pytest.raises(MissingError, match=r"none\.nii\.gz"):
         load_label_maps([tmp_path / "none.nii.gz"], TABLE)

@@ -104,10 +104,23 @@ def test_a_longer_command_goes_on_along_its_own_schedule(trained, phantom_maps, 
     np.testing.assert_allclose(rates[3:], [0.02 * x for x in cosine], rtol=1e-6)
 
 
-def test_checkpoint_of_another_training_is_refused_by_name(trained, phantom_maps):
+def test_checkpoint_of_another_training_is_refused_by_name(trained, phantom_maps, tmp_path):
     with pytest.raises(RuntimeError) as raised:
         train(phantom_maps, trained, **{"network_def#hidden_size": 24})
-    assert f"{trained / 'checkpoint_2.pt'}: found the checkpoint of another training" in message(raised.value)
+    assert message(raised.value) == (
+        f"{trained}: found a training with network_def#hidden_size 12, this one has 24; "
+        "another --output_dir, or --restart True, is wanted"
+    )
+    state = torch.load(trained / "checkpoint_2.pt", weights_only=True)
+    torch.save(state, tmp_path / "checkpoint_2.pt")  # whose model.json is gone
+    with pytest.raises(RuntimeError) as raised:
+        train(phantom_maps, tmp_path, seed=7)
+    assert "checkpoint_2.pt: found a training with seed 0, this one has 7; another" in message(raised.value)
+    torch.save({key: value for key, value in state.items() if key != "fingerprint"}, tmp_path / "checkpoint_2.pt")
+    (tmp_path / "model.json").unlink()  # as version 0.9 wrote them
+    with pytest.raises(RuntimeError) as raised:
+        train(phantom_maps, tmp_path, **{"network_def#hidden_size": 24})
+    assert f"{tmp_path / 'checkpoint_2.pt'}: found the checkpoint of another training" in message(raised.value)
 
 
 def test_diverging_training_stops_and_leaves_no_weights(phantom_maps, tmp_path):
