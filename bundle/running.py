@@ -10,7 +10,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
 
@@ -37,6 +37,25 @@ def running_parser() -> ConfigParser | None:
     return None
 
 
+class CommandLine(NamedTuple):
+    """What ``monai.bundle run`` was called with: its config files, and the ids that were given beside them."""
+
+    files: list[str]
+    overrides: dict[str, Any]
+
+
+def command_line() -> CommandLine | None:
+    """Return what the running ``monai.bundle run`` was called with, ``None`` where a workflow is run otherwise."""
+    frame = inspect.currentframe()
+    while frame is not None and not (frame.f_code.co_name == "create_workflow" and "_args" in frame.f_locals):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    files = frame.f_locals["config_file"]
+    overrides = {name: value for name, value in frame.f_locals["_args"].items() if name not in OF_MONAI}
+    return CommandLine([str(file) for file in ([files] if isinstance(files, str) else files)], overrides)
+
+
 def check_ids() -> None:
     """Refuse ids on the command line of ``monai.bundle run`` that its configs do not have.
 
@@ -45,13 +64,9 @@ def check_ids() -> None:
     Raises:
         OptionError: naming the id, and the one that may have been meant.
     """
-    frame = inspect.currentframe()
-    while frame is not None and not (frame.f_code.co_name == "create_workflow" and "_args" in frame.f_locals):
-        frame = frame.f_back
-    parser = running_parser()
-    if frame is not None and parser is not None:
-        given = [name for name in frame.f_locals["_args"] if name not in OF_MONAI]
-        check_known(given, ConfigParser.load_config_files(frame.f_locals["config_file"]), parser.get())
+    given, parser = command_line(), running_parser()
+    if given is not None and parser is not None:
+        check_known(given.overrides, ConfigParser.load_config_files(given.files), parser.get())
 
 
 def check_known(given: Iterable[str], stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from bundle.inference.components import KeepLargestComponentsd, keep_largest_com
 from bundle.inference.confidence import MeasureConfidenced, mean_margins
 from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
+from bundle.inference.settings import running_config
 from bundle.inference.skipping import SkippingDataset, SkippingEvaluator, collate_scans
 from bundle.inference.windows import WindowInferer
 from bundle.io import load_weights
@@ -27,4 +28,5 @@ __all__ = [
     "load_weights",
     "mean_margins",
     "restore_labels",
+    "running_config",
 ]

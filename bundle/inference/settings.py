@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.provenance import hashed_files
+from bundle.running import command_line, running_parser
 
 PLACES = (
     *("bundle_root", "dataset_dir", "datalist", "output_dir", "overwrite", "cache_dir", "checkpoint", "label_table"),
@@ -44,6 +45,24 @@ def config_content(
         "settings": dict(settings or {}),
         "sha256": hashlib.sha256(canonical.encode()).hexdigest(),
     }
+
+
+def running_config(
+    tables: Sequence[str | Path | None] = (), settings: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Return what :func:`config_content` does of the config that ``monai.bundle run`` runs.
+
+    ``None`` where a workflow is run otherwise: whoever runs it knows its files.
+
+    Args:
+        tables: further files that the config names; ``None`` for one that it does without.
+        settings: values of ids as they are used.
+    """
+    given, parser = command_line(), running_parser()
+    if given is None or parser is None:
+        return None
+    named = [table for table in tables if table is not None]
+    return config_content(given.files, parser.get(), given.overrides, named, settings)
 
 
 def _plain(value: Any) -> Any:

@@ -3,8 +3,8 @@
 It is the commit mark of the files of a scan: written last, with the SHA-256 of the others. Times and memory stand apart
 in ``run``; but for them, two runs on one machine give the same bytes (``tests/bundle/results/test_record.py``). Of the
 scan it holds the file's name, its hash and where it lies in space: no folder, nothing of its header's text.
-``configs/record.schema.json`` describes every field. ``null`` stands for what nobody knew: MONAI does not
-tell a config which files it came from, so ``monai.bundle run`` leaves them out.
+``configs/record.schema.json`` describes every field. ``null`` stands for what nobody knew: a workflow
+that is run otherwise than by ``scripts.segment`` or ``monai.bundle run`` cannot know its config files.
 """
 
 from __future__ import annotations

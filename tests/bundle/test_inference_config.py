@@ -92,9 +92,8 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
         ]  # fmt: skip
         record = json.loads((folder / f"{stem}_record.json").read_text())
         validate(record, json.loads((ROOT / "configs/record.schema.json").read_text()))
-        # MONAI does not tell which files its config is from; the rest is known.
-        assert (record["config"]["overrides"], record["config"]["sha256"]) == (None, None)
-        assert [table["name"] for table in record["config"]["files"]] == TABLES
+        assert record["config"]["overrides"] == {"pixdim": COARSE, "precision": "float32"}
+        assert [file["name"] for file in record["config"]["files"]] == ["inference.json", *TABLES]
         assert record["config"]["settings"]["pixdim"] == COARSE
         assert all(stage["seconds"] > 0 for stage in record["run"]["stages"].values())
         assert record["weights"] == {"model.pt": sha256(ROOT / "models/model.pt")}
@@ -102,6 +101,9 @@ def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
         assert record["steps"]["mirror_averaging"] is False
         assert record["steps"]["largest_component"]["voxels_moved"] > 0
         assert_belongs_to(folder / f"{stem}_seg.nii.gz", scan)
+    segmenter = Segmenter(output_dir=str(tmp_path / "own"), pixdim=COARSE, precision="float32")
+    own = json.loads(segmenter.segment(small_scan).record.read_text())
+    assert own["config"] == record["config"], "the same config, whichever program runs it"
     with pytest.raises(RuntimeError) as caught:
         run(config_file="configs/inference.json", datalist=[str(small_scan)], output_dir=str(tmp_path / "out"))
     assert "small_seg.nii.gz: exists already" in one_line(caught.value)
