@@ -150,7 +150,7 @@ def test_brain_training_is_a_folder_of_brain(phantom_maps, tmp_path):
     Draft202012Validator(SCHEMA).validate(model.content)
     assert (model.task, model.pixdim, model.roi_size) == ("brain", [6.0] * 3, [32, 40, 32])
     assert model.foreground_crop == {"threshold": 0.1, "margin": 6}
-    assert model.content["normalisation"] == {"kind": "percentiles", "lower": 0.5, "upper": 99.5}
+    assert model.content["normalisation"] == {"kind": "head", "lower": 0.5, "upper": 99.5}
     assert (model.unscored, model.ignore, model.held_out) == ([24], [255], None)
     assert find_model(ROOT / "models", tmp_path / "brain/model.pt", ROOT / "models").pixdim == [6.0] * 3
     assert torch.load(tmp_path / "brain/checkpoint_2.pt", weights_only=True)["fingerprint"]
@@ -166,6 +166,8 @@ def test_brain_training_is_a_folder_of_brain(phantom_maps, tmp_path):
         ([("Orientationd", {"axcodes": "LPS"}), ("ScaleIntensityRanged", {"a_min": 0, "a_max": 1})], {"kind": "own"}),
         ([("MapLabelValued", {"keys": "label"}), ("ScaleIntensityRangePercentilesd", {"lower": 1, "upper": 99})],
          {"kind": "percentiles", "lower": 1.0, "upper": 99.0}),
+        ([("bundle.inference.ScaleIntensitiesd", {"lower": 1, "upper": 99})],
+         {"kind": "head", "lower": 1.0, "upper": 99.0}),
         ([], {"kind": "own"}),
     ],
 )  # fmt: skip
