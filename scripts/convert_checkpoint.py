@@ -263,9 +263,7 @@ def run(options: argparse.Namespace) -> int:
     for note in notes:
         print(note)
     print(f"{target}: {options.target_family}, {len(result)} tensors")
-    into = (
-        "no network, as --config or --network name none" if network is None else f"{type(network).__name__}, strictly"
-    )
+    into = "no network, for none is named" if network is None else f"{type(network).__name__}, strictly"
     print(f"loaded into {into}")
     return 0
 

@@ -1,4 +1,14 @@
-"""Convert a checkpoint from one family of keys to another, by way of this bundle's keys in the combined layout."""
+"""Convert a checkpoint from one family of keys to another, by way of this bundle's keys in the combined layout.
+
+| family       | of |
+|--------------|----|
+| `bundle`     | this bundle's ``networks`` |
+| `monai`      | MONAI's ``ViT``, ``UNETR``, ``TransformerBlock``, ``SABlock`` |
+| `generative` | MONAI GenerativeModels' networks and blocks, see ``generative_keys``; always separate |
+| `timm`       | timm's ``VisionTransformer``, ``Block``, ``Attention``, ``Attention2d``; always combined |
+
+GenerativeModels' networks become those that MONAI made of them, with its blocks or with this bundle's.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +46,6 @@ def convert_checkpoint(
 ) -> State:
     """Return a state dict of another family; the caller's is not changed, and no key gets lost unsaid.
 
-    | family       | of |
-    |--------------|----|
-    | `bundle`     | this bundle's ``networks`` |
-    | `monai`      | MONAI's ``ViT``, ``UNETR``, ``TransformerBlock``, ``SABlock`` |
-    | `generative` | MONAI GenerativeModels' networks and blocks, see ``generative_keys``; always separate |
-    | `timm`       | timm's ``VisionTransformer``, ``Block``, ``Attention``, ``Attention2d``; always combined |
-
-    What MONAI and this bundle call ``monai`` and ``bundle`` of GenerativeModels is MONAI's ``DecoderOnlyTransformer``,
-    ``AutoencoderKL``, ``DiffusionModelUNet``, ``ControlNet`` with MONAI's blocks or with this bundle's.
-
     Without a network, a checkpoint for MONAI has nothing filled in that this bundle does not keep (``causal_mask``,
     unused ``norm_cross_attn``), so that MONAI loads it with ``strict=False`` where it has such; its head is that of
     MONAI's default, ``classification_head.0``.
@@ -68,21 +68,18 @@ def convert_checkpoint(
             left over or misshapen, and then all such keys are listed; when the target cannot express the state.
     """
     _check_arguments(state, source, target, layout, grid_size)
-    if head_first and (source == "timm") == (target == "timm"):
-        raise ConversionError("head_first", f"from {source} to {target}", "timm on one side is wanted", OPTION)
+    if head_first:
+        _check_head_first(state, source, target)
     notes = [] if notes is None else notes
     try:
         kept = qkv_layouts(state)
         result = combine_qkv(state)
     except ValueError as error:
         raise ConversionError(SUBJECT, str(error).rstrip(".")) from error
-    if head_first and not is_part(result):
-        raise ConversionError("head_first", "the state is a vision transformer's", "which has no such order", OPTION)
+    if head_first:
+        result = reorder_heads(result, num_heads, network, source == "timm", notes)
     if source != target:
-        if head_first:
-            result = reorder_heads(result, num_heads, network, source == "timm", notes)
-        result = _to_bundle(result, source, target, network, grid_size, notes)
-        result = _from_bundle(result, target, network, grid_size, notes)
+        result = _rename(result, source, target, network, grid_size, notes)
         if network is None and {source, target} == {"monai", "generative"}:
             result = keep_buffers(result, state, notes)
     if source == "generative":
@@ -93,6 +90,19 @@ def convert_checkpoint(
     fitted = _arrange(result, kept | qkv_layouts(wanted), target, None if target == "bundle" else layout)
     _check_fit(fitted, wanted)
     return fitted if layout is None else _arrange(fitted, {}, target, layout)
+
+
+def _rename(
+    state: State,
+    source: str,
+    target: str,
+    network: nn.Module | None,
+    grid_size: Sequence[int] | None,
+    notes: list[str],
+) -> State:
+    """Go to this bundle's keys and on to the target's."""
+    result = _to_bundle(state, source, target, network, grid_size, notes)
+    return _from_bundle(result, target, network, grid_size, notes)
 
 
 def _to_bundle(
@@ -141,6 +151,13 @@ def _check_arguments(
     others = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
         raise ConversionError(SUBJECT, f"these are none: {', '.join(others)}", "tensors are wanted")
+
+
+def _check_head_first(state: Mapping[str, Tensor], source: str, target: str) -> None:
+    if (source == "timm") == (target == "timm"):
+        raise ConversionError("head_first", f"from {source} to {target}", "timm on one side is wanted", OPTION)
+    if not is_part(state):
+        raise ConversionError("head_first", "the state is a vision transformer's", "which has no such order", OPTION)
 
 
 def _arrange(state: State, kept: Mapping[str, bool], target: str, layout: str | None) -> State:

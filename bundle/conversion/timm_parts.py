@@ -15,6 +15,7 @@ from bundle.conversion.state import SUBJECT, State
 from bundle.errors import ConversionError, OptionError
 
 QKV = re.compile(r"((?:.*\.)?)qkv\.(?:weight|bias)")
+TO_Q = re.compile(r"(?:.*\.)?to_q\.weight")
 WHOLE = re.compile(r"(?:patch_embed\.|pos_embed$|cls_token$|blocks\.|attn_pool\.|patch_embedding\.|head\.)")
 ATTENTION = {"proj": "out_proj", "qkv": "qkv", "q_norm": "q_norm", "k_norm": "k_norm"}
 BLOCK = {"norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.linear1", "mlp.fc2": "mlp.linear2"}
@@ -22,7 +23,7 @@ BLOCK = {"norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.linear1", "mlp.fc2"
 
 def is_part(state: Mapping[str, Tensor]) -> bool:
     """Tell whether the state has attention but is no vision transformer, in timm's keys or this bundle's."""
-    attention = [key for key in state if QKV.fullmatch(key)]
+    attention = [key for key in state if QKV.fullmatch(key) or TO_Q.fullmatch(key)]
     feature_map = any(state[key].dim() > 3 for key in attention)
     return bool(attention) and (feature_map or not any(WHOLE.match(key) for key in state))
 
