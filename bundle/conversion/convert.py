@@ -48,7 +48,7 @@ def convert_checkpoint(
 
     Without a network, a checkpoint for MONAI has nothing filled in that this bundle does not keep (``causal_mask``,
     unused ``norm_cross_attn``), so that MONAI loads it with ``strict=False`` where it has such; its head is that of
-    MONAI's default, ``classification_head.0``.
+    MONAI's default, ``classification_head.0``. What comes from GenerativeModels has all that MONAI keeps.
 
     Args:
         state: tensors by their names.

@@ -58,7 +58,8 @@ def settle_projections(result: State, spatial: set[str], wanted: Mapping[str, Te
         for key in dropped:
             del result[key]
         if dropped:
-            notes.append(f"dropped {', '.join(dropped)}, which GenerativeModels did not apply")
+            theirs = ", ".join(key.replace("attn.out_proj.", "proj_attn.") for key in dropped)
+            notes.append(f"dropped {theirs}, which GenerativeModels did not apply")
         filled: State = {}
         for prefix in sorted(spatial):
             if f"{prefix}attn.out_proj.weight" in wanted and f"{prefix}attn.out_proj.weight" not in result:

@@ -10,8 +10,9 @@ from torch import nn
 from bundle.conversion import convert_checkpoint, detect_family
 from bundle.errors import ConversionError
 from networks import SABlock, SpatialAttention, TransformerBlock
-from tests.bundle.conversion.models import HEADS, MLP, WIDTH, assert_same, load
+from tests.bundle.conversion.models import MLP, WIDTH, assert_same, load
 
+HEADS = 4  # not 3, the number of parts
 DEPTH = WIDTH // HEADS
 
 
