@@ -1,4 +1,4 @@
-"""timm's ``VisionTransformer`` and this bundle's ``ViT``, in the combined layout.
+"""timm's ``VisionTransformer`` and this bundle's ``ViT``, in the combined layout; for its parts see ``timm_parts``.
 
 timm's default layer norms have eps 1e-6: give ``ViT(norm_eps=1e-6)``.
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bundle.conversion.inflation import deflate_patches, deflate_positions, find_grid, fit_patches, fit_positions
 from bundle.conversion.state import SUBJECT, State
+from bundle.conversion.timm_parts import is_part, rename_parts
 from bundle.errors import ConversionError
 
 PATCHES = "patch_embedding.patch_embeddings.weight"
@@ -96,6 +97,8 @@ def timm_to_bundle(state: State, network: nn.Module | None, grid_size: Sequence[
     Raises:
         ConversionError: listing the keys that ``networks.ViT`` has no place for.
     """
+    if is_part(state):
+        return rename_parts(state, to_bundle=True, network=network)
     _check_positions(state, "pos_embed")
     rest = dict(state)
     pool = _fuse_pool(rest)
@@ -149,16 +152,19 @@ def _split_class_position(positions: Tensor, token: Tensor | None, extra: int) -
     return {"cls_token": token + positions[:, :1], POSITIONS: positions[:, 1:]}
 
 
-def bundle_to_timm(state: State, grid_size: Sequence[int] | None) -> State:
+def bundle_to_timm(state: State, network: nn.Module | None, grid_size: Sequence[int] | None) -> State:
     """Rename, and write zeros as the class token's position; a 3D checkpoint must be an inflated 2D one.
 
     Args:
         state: keys of ``networks.ViT``.
+        network: timm's that the result is for; tells the number of axes where the state is no ``ViT``'s.
         grid_size: grid (D, H, W) of the positions, needed for a 3D checkpoint that has any.
 
     Raises:
         ConversionError: listing the keys that timm has no place for, or that differ along depth.
     """
+    if is_part(state):
+        return rename_parts(state, to_bundle=False, network=network)
     _check_positions(state, POSITIONS)
     flat = dict(state)
     if PATCHES in flat and flat[PATCHES].dim() == 5:

@@ -84,6 +84,7 @@ def test_monai_checkpoint_runs_here_and_goes_back(run_main, source, theirs, conf
     assert lines[0] == f"{source}: monai (detected), {len(read(source))} tensors"
     assert lines[1].startswith("dropped blocks.0.norm_cross_attn.weight, ")
     assert lines[2] == f"{target}: bundle, {len(read(target))} tensors"
+    assert lines[3] == "loaded into ViT, strictly"
     ours = ViT(**SIZES, num_classes=0, global_pool="").eval()
     assert ours.state_dict().keys() == read(target).keys()
     ours.load_state_dict(read(target))
@@ -200,6 +201,10 @@ def test_keys_that_do_not_fit_the_network_are_listed(source, tmp_path, config, c
         (["--config", "none.json"], "none.json: not found"),
         (["--config", "CONFIG", "--config-id", "nothing"], "config.json: no network can be built from id 'nothing'"),
         (["--config", "CONFIG", "--config-id", "number"], "wanted to be a network, got int"),
+        (["--network", "networks.Nothing"], "error: --network: networks.Nothing cannot be built"),
+        (["--network", "networks.ViT", "img_size"], "error: --network: found 'img_size'; NAME=VALUE is wanted"),
+        (["--network", "builtins.dict", "a=1"], "error: --network: builtins.dict makes a dict; a network is wanted"),
+        (["--network", "networks.ViT", "--config", "CONFIG"], "--config names a network too"),
         (["--config", "SOURCE"], "theirs.pt: no network can be built"),
         (["--key", "ema"], "holds no state dict under 'ema'"),
         (["--from", "timm"], "networks.ViT has no place for patch_embedding.position_embeddings"),
