@@ -17,6 +17,8 @@ from bundle.process import TERMINATED, Terminated, encode_whatever_is_printed, e
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the bundle."""
+OWN_DATA = [str(ROOT / "configs" / name) for name in ("train.json", "own_data.json")]
+"""What an overlay of one's own lies over."""
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes; argparse ends with 2 where the command line itself is wrong."""
 

@@ -1,6 +1,6 @@
 """Train on a data set of one's own: ``python -m scripts.train my_task.json [--fold 0] [--ID VALUE ...]``.
 
-``my_task.json`` (``python -m scripts.new_task`` writes one) lies over configs/train.json and configs/hippocampus.json;
+``my_task.json`` (``python -m scripts.new_task`` writes one) lies over configs/train.json and configs/own_data.json;
 further options replace config ids, as those of ``python -m monai.bundle run`` do. What it leaves is a model's folder.
 """
 
@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import MissingError, OptionError
-from scripts.command import ROOT, make_parser, run_program
-
-CONFIGS = [str(ROOT / "configs" / name) for name in ("train.json", "hippocampus.json")]
+from scripts.command import OWN_DATA, ROOT, make_parser, run_program
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     for path in options.overlay:
         if not Path(path).is_file():
             raise MissingError(path, "no such file", "an overlay is wanted (python -m scripts.new_task writes one)")
-    files = [*CONFIGS, *options.overlay]
+    files = [*OWN_DATA, *options.overlay]
     log = str(ROOT / "configs" / "logging.conf")
     monai.bundle.run(config_file=files, logging_file=log, **{"bundle_root": str(ROOT), **options.ids})
     return 0

@@ -42,8 +42,9 @@ def test_description_is_of_the_file(model, largest):
     assert all(content["training"][name] for name in ("steps", "date"))
 
 
-@pytest.mark.parametrize("files", [["configs/inference.json"], ["configs/inference.json", "configs/hippocampus.json"]])
-def test_weights_are_a_plain_state_dict_that_loads_strictly(files):
+@pytest.mark.parametrize("overlays", [[], ["hippocampus"], ["own_data", "hippocampus"]])
+def test_weights_are_a_plain_state_dict_that_loads_strictly(overlays):
+    files = [f"configs/{name}.json" for name in ("inference", *overlays)]
     parser = ConfigParser(ConfigParser.load_config_files(files))
     state = torch.load(parser.get_parsed_content("checkpoint"), weights_only=True)
     assert all(value.dtype == torch.float32 for value in state.values())

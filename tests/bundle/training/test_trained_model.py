@@ -53,7 +53,7 @@ def test_training_leaves_a_folder_that_says_all_of_it(data, fold_0):
     Draft202012Validator(SCHEMA).validate(content)
     for name in ("model.pt", "model_best.pt"):
         assert content["weights"][name]["sha256"] == sha256(fold_0 / name)
-    assert content["task"] == "hippocampus"
+    assert content["task"] == "own_data"
     assert (model.pixdim, content["window"], content["normalisation"]["kind"]) == ([1.0] * 3, [16] * 3, "percentiles")
     assert (content["labels"]["codes"], content["labels"]["names"][1:]) == (list(CODES), ["Inner", "Outer"])
     assert (content["licence"], content["dataset"]["cases"]) == ("CC BY-SA 4.0", 6)
@@ -99,7 +99,7 @@ def test_network_of_others_trains_and_says_that_it_needs_its_config(data, tmp_pa
     basic |= {"channels": [4, 8], "strides": [2], "norm": ["instance", {"affine": True}]}
     (tmp_path / "net.json").write_text(json.dumps({"network_def": basic}))
     given = {**TRAINING, "dataset_dir": data, "output_dir": tmp_path / "run", "fold": 0}
-    run_bundle("train", "hippocampus", str(tmp_path / "net.json"), **given)
+    run_bundle("train", "own_data", str(tmp_path / "net.json"), **given)
     content = read_model(tmp_path / "run").content
     assert content["network_def"] is None
     assert content["fingerprint"]["network_def"] == "UNet"
@@ -150,7 +150,7 @@ def test_brain_training_is_a_folder_of_brain(phantom_maps, tmp_path):
     Draft202012Validator(SCHEMA).validate(model.content)
     assert (model.task, model.pixdim, model.roi_size) == ("brain", [6.0] * 3, [32, 40, 32])
     assert model.foreground_crop == {"threshold": 0.1, "margin": 6}
-    assert model.content["normalisation"] == {"kind": "percentiles", "lower": 0.5, "upper": 99.5}
+    assert model.content["normalisation"] == {"kind": "head", "lower": 0.5, "upper": 99.5}
     assert (model.unscored, model.ignore, model.held_out) == ([24], [255], None)
     assert find_model(ROOT / "models", tmp_path / "brain/model.pt", ROOT / "models").pixdim == [6.0] * 3
     assert torch.load(tmp_path / "brain/checkpoint_2.pt", weights_only=True)["fingerprint"]
