@@ -93,10 +93,10 @@ def test_structures_of_real_scans(validation_dir, tmp_path):
 
 @pytest.mark.slow
 def test_hippocampus_model_segments_crops_of_its_set(run_main, tmp_path):
-    """These cases were in its training; the scores of unseen ones are in docs/own_data.md."""
+    """These cases were in its training; the scores of unseen ones are in docs/hippocampus.md."""
     folder = SHARED_DATA / "hippocampus"
     if not folder.is_dir():
-        pytest.skip("the hippocampus set is not here; docs/own_data.md says where it comes from")
+        pytest.skip("the hippocampus set is not here; docs/hippocampus.md says where it comes from")
     images = sorted((folder / "imagesTr").glob("*.nii.gz"))[:3]
     done = run_main("scripts.segment", *images, "--model", "models/hippocampus", "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr
