@@ -7,13 +7,12 @@ further options replace config ids, as those of ``python -m monai.bundle run`` d
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import MissingError, OptionError
-from scripts.command import OWN_DATA, ROOT, make_parser, run_program
+from scripts.command import OWN_DATA, ROOT, make_parser, read_value, run_program
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -26,7 +25,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_ids(arguments: list[str]) -> dict[str, Any]:
-    """Return config ids from ``--ID VALUE`` or ``--ID=VALUE``; a value is a Python literal, else a text.
+    """Return config ids from ``--ID VALUE`` or ``--ID=VALUE``; values are read by ``read_value``.
 
     Raises:
         OptionError: when something else is among them.
@@ -37,11 +36,7 @@ def read_ids(arguments: list[str]) -> dict[str, Any]:
         name = rest.pop(0)
         if not name.startswith("--") or not rest or len(name) < 3:
             raise OptionError(name, "found no id with a value", "--ID VALUE is wanted")
-        text = rest.pop(0)
-        try:
-            ids[name[2:].replace("-", "_")] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            ids[name[2:].replace("-", "_")] = text
+        ids[name[2:].replace("-", "_")] = read_value(rest.pop(0))
     return ids
 
 

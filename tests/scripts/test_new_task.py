@@ -13,7 +13,7 @@ from bundle.datasets import compute_statistics, read_dataset
 from bundle.datasets.plan import WINDOW_VOXELS, fitted, plan_training
 from bundle.errors import OptionError
 from bundle.model import read_model
-from scripts.command import OWN_DATA
+from scripts.command import OWN_DATA, read_value
 from scripts.train import read_ids
 from tests.bundle.training.own_training import NETWORK_OPTIONS
 from tests.labelled import CODES, write_msd, write_nifti
@@ -108,6 +108,19 @@ def test_problems_and_files_that_are_there_end_it(data, run_main, tmp_path):
     assert done.returncode == 1
     assert "found no labelled voxel" in done.stdout
     assert not (tmp_path / "bad.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("false", False), ("False", False), ("null", None), ("1e-3", 0.001), ("[1, 2]", [1, 2]),
+        ('{"a": [true, null]}', {"a": [True, None]}), ("{'a': (1, 2)}", {"a": (1, 2)}),
+        ("all", "all"), ("NaN", "NaN"), ("[1, x]", "[1, x]"),
+    ],
+)  # fmt: skip
+def test_values_are_read_as_python_or_json_has_them(text, value):
+    assert read_value(text) == value
+    assert type(read_value(text)) is type(value)
 
 
 def test_ids_of_a_training_are_read_as_monai_reads_them(run_main, tmp_path):
