@@ -2,11 +2,11 @@
 
 ``python -m benchmarks.hippocampus DATASET_DIR [--networks ours DynUNet UNETR] [--folds 0 1 2 3 4] [--minutes 14]
 [--jobs 2] [--output-dir DIR] [--start-from DIR]``; DATASET_DIR is MSD's Task04. Each training is
-``configs/train.json`` with ``configs/hippocampus.json`` on one thread, for as many steps as fit in ``--minutes``:
-batch, augmentation, optimizer and schedule are the same for all. ``ours`` starts from the shipped brain weights as
-that config does, ``scratch`` is the same network without them; MONAI's have no such weights. The score is that of
-``configs/evaluate.json`` on the files' own voxels, of the weights after the last step: the held-out cases choose
-nothing. A run that was interrupted goes on where it stopped; the minutes of that fold are then those since.
+``configs/train.json`` with ``own_data.json`` and ``hippocampus.json`` on one thread, for as many steps as fit in
+``--minutes``: batch, augmentation, optimizer and schedule are the same for all. ``ours`` starts from the shipped brain
+weights as that config does, ``scratch`` is the same network without them; MONAI's have no such weights. The score is
+that of ``configs/evaluate.json`` on the files' own voxels, of the weights after the last step: the held-out cases
+choose nothing. A run that was interrupted goes on where it stopped; the minutes of that fold are then those since.
 ``--start-from`` another run's output folder trains each fold on from that fold's last weights there, with the rate's
 schedule from its start; steps and minutes are those of this run.
 """

@@ -44,8 +44,9 @@ RIVALS = {
     },
 }
 NETWORKS = ("ours", "scratch", *RIVALS)
-TASK = ["configs/train.json", "configs/hippocampus.json"]
-EVALUATION = ["configs/inference.json", "configs/evaluate.json", "configs/hippocampus.json"]
+OVERLAYS = ["configs/own_data.json", "configs/hippocampus.json"]
+TASK = ["configs/train.json", *OVERLAYS]
+EVALUATION = ["configs/inference.json", "configs/evaluate.json", *OVERLAYS]
 Dice = dict[str, dict[str, float]]  # by structure and case
 
 
@@ -80,14 +81,14 @@ class Fold:
         return self.start_from / self.network / f"fold{self.number}" / "training" / "model.pt"
 
     def changes(self) -> dict[str, Any]:
-        """Return what it changes in ``configs/hippocampus.json``."""
+        """Return what it changes in the config of the task."""
         weights = self.first_weights
         start = {} if weights is None else {"init_checkpoint": str(weights.resolve()), "init_partial": False}
         return {**changes(self.network), **start}
 
 
 def changes(network: str) -> dict[str, Any]:
-    """Return what a network changes in ``configs/hippocampus.json``."""
+    """Return what a network changes in the config of the task."""
     if network == "ours":
         return {}
     if network == "scratch":

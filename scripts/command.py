@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import json
 import logging
 import os
 import sys
@@ -10,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bundle.errors import BundleWarning, error_line
 from bundle.privacy import keep_matplotlib_out_of_home
@@ -17,6 +20,8 @@ from bundle.process import TERMINATED, Terminated, encode_whatever_is_printed, e
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the bundle."""
+OWN_DATA = [str(ROOT / "configs" / name) for name in ("train.json", "own_data.json")]
+"""What an overlay of one's own lies over."""
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 """Exit codes; argparse ends with 2 where the command line itself is wrong."""
 
@@ -99,3 +104,16 @@ def _show_warnings(debug: bool) -> None:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", BundleWarning)
     warnings.showwarning = show  # type: ignore[assignment]
+
+
+def read_value(text: str) -> Any:
+    """Return the value of a config id that a command line gives: Python's or JSON's way to write it, else the text."""
+    json_words = {"true": True, "false": False, "null": None}
+    if text in json_words:
+        return json_words[text]
+    for read in (ast.literal_eval, json.loads if text.startswith(("{", "[")) else str):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return text

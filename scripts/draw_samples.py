@@ -8,17 +8,16 @@ With ``--config`` voxel size, largest window, seed and options are those of a tr
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.command import make_parser, run_program
+from scripts.command import make_parser, read_value, run_program
 
 
-def json_object(text: str) -> dict[str, Any]:
-    """Return the object that a JSON text holds, for argparse."""
-    found = json.loads(text)
+def ranges(text: str) -> dict[str, Any]:
+    """Return the ranges that a text holds, for argparse."""
+    found = read_value(text)
     if not isinstance(found, dict):
         raise ValueError(f"found {text!r}; an object is wanted")
     return found
@@ -34,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--window", type=float, nargs=3, help="mm along X, Y and Z (default: 180 220 180)")
     parser.add_argument("--count", type=int, default=12, help="number of samples")
     parser.add_argument("--seed", type=int, help="default: 0")
-    parser.add_argument("--options", type=json_object, help="ranges of the random steps, as a JSON object")
+    parser.add_argument("--options", type=ranges, help="ranges of the random steps, in braces, as in a config")
     parser.add_argument("--overwrite", action="store_true")
     return parser.parse_args(arguments)
 

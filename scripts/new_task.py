@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scripts.command import ROOT, make_parser, run_program
+from scripts.command import OWN_DATA, ROOT, make_parser, run_program
 
-CONFIGS = [str(ROOT / "configs" / name) for name in ("train.json", "hippocampus.json")]
-"""What an overlay of one's own lies over."""
 TIMED_STEPS = 3
 
 
@@ -36,7 +34,7 @@ def time_step(ids: dict[str, Any], channels: int) -> float:
     import torch
     from monai.bundle import ConfigParser
 
-    parser = ConfigParser(ConfigParser.load_config_files(CONFIGS))
+    parser = ConfigParser(ConfigParser.load_config_files(OWN_DATA))
     parser.update({**ids, "num_classes": channels, "bundle_root": str(ROOT)})
     network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device"))
     image = torch.rand(ids["batch_size"], 1, *ids["window"], device=next(network.parameters()).device)
@@ -66,12 +64,7 @@ def run(options: argparse.Namespace) -> int:
         return len(problems)
     task = options.task or options.output.stem
     plan = plan_training(dataset, compute_statistics(dataset), task)
-    folder = str(Path(options.dataset).resolve())
-    content: dict[str, Any] = {
-        **plan.ids,
-        "dataset_dir": folder,
-        "output_dir": f"$@bundle_root + '/runs/{task}/fold_' + str(@fold)",
-    }
+    content: dict[str, Any] = {**plan.ids, "dataset_dir": str(Path(options.dataset).resolve())}
     reasons = dict(plan.reasons)
     if not options.no_timing:
         seconds = time_step(plan.ids, len(dataset.table))

@@ -1,21 +1,18 @@
 """Train on a data set of one's own: ``python -m scripts.train my_task.json [--fold 0] [--ID VALUE ...]``.
 
-``my_task.json`` (``python -m scripts.new_task`` writes one) lies over configs/train.json and configs/hippocampus.json;
+``my_task.json`` (``python -m scripts.new_task`` writes one) lies over configs/train.json and configs/own_data.json;
 further options replace config ids, as those of ``python -m monai.bundle run`` do. What it leaves is a model's folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 from typing import Any
 
 from bundle.errors import MissingError, OptionError
-from scripts.command import ROOT, make_parser, run_program
-
-CONFIGS = [str(ROOT / "configs" / name) for name in ("train.json", "hippocampus.json")]
+from scripts.command import OWN_DATA, ROOT, make_parser, read_value, run_program
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,7 +25,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_ids(arguments: list[str]) -> dict[str, Any]:
-    """Return config ids from ``--ID VALUE`` or ``--ID=VALUE``; a value is a Python literal, else a text.
+    """Return config ids from ``--ID VALUE`` or ``--ID=VALUE``; values are read by ``read_value``.
 
     Raises:
         OptionError: when something else is among them.
@@ -39,11 +36,7 @@ def read_ids(arguments: list[str]) -> dict[str, Any]:
         name = rest.pop(0)
         if not name.startswith("--") or not rest or len(name) < 3:
             raise OptionError(name, "found no id with a value", "--ID VALUE is wanted")
-        text = rest.pop(0)
-        try:
-            ids[name[2:].replace("-", "_")] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            ids[name[2:].replace("-", "_")] = text
+        ids[name[2:].replace("-", "_")] = read_value(rest.pop(0))
     return ids
 
 
@@ -54,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     for path in options.overlay:
         if not Path(path).is_file():
             raise MissingError(path, "no such file", "an overlay is wanted (python -m scripts.new_task writes one)")
-    files = [*CONFIGS, *options.overlay]
+    files = [*OWN_DATA, *options.overlay]
     log = str(ROOT / "configs" / "logging.conf")
     monai.bundle.run(config_file=files, logging_file=log, **{"bundle_root": str(ROOT), **options.ids})
     return 0

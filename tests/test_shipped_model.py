@@ -42,8 +42,9 @@ def test_description_is_of_the_file(model, largest):
     assert all(content["training"][name] for name in ("steps", "date"))
 
 
-@pytest.mark.parametrize("files", [["configs/inference.json"], ["configs/inference.json", "configs/hippocampus.json"]])
-def test_weights_are_a_plain_state_dict_that_loads_strictly(files):
+@pytest.mark.parametrize("overlays", [[], ["hippocampus"], ["own_data", "hippocampus"]])
+def test_weights_are_a_plain_state_dict_that_loads_strictly(overlays):
+    files = [f"configs/{name}.json" for name in ("inference", *overlays)]
     parser = ConfigParser(ConfigParser.load_config_files(files))
     state = torch.load(parser.get_parsed_content("checkpoint"), weights_only=True)
     assert all(value.dtype == torch.float32 for value in state.values())
@@ -92,10 +93,10 @@ def test_structures_of_real_scans(validation_dir, tmp_path):
 
 @pytest.mark.slow
 def test_hippocampus_model_segments_crops_of_its_set(run_main, tmp_path):
-    """These cases were in its training; the scores of unseen ones are in docs/own_data.md."""
+    """These cases were in its training; the scores of unseen ones are in docs/hippocampus.md."""
     folder = SHARED_DATA / "hippocampus"
     if not folder.is_dir():
-        pytest.skip("the hippocampus set is not here; docs/own_data.md says where it comes from")
+        pytest.skip("the hippocampus set is not here; docs/hippocampus.md says where it comes from")
     images = sorted((folder / "imagesTr").glob("*.nii.gz"))[:3]
     done = run_main("scripts.segment", *images, "--model", "models/hippocampus", "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr

@@ -24,7 +24,7 @@ LARGEST_BATCH, MOST_FOLDS, FEWEST_FOLDS = 8, 5, 2
 FIXED_UNITS = ("ct",)
 """Modalities whose intensities have a unit; those of others are scaled by percentiles of each image."""
 SCALING = 4
-"""Place of the transform in the preprocessing of configs/hippocampus.json that scales intensities."""
+"""Place of the transform in the preprocessing of configs/own_data.json that scales intensities."""
 
 
 @dataclass(frozen=True)

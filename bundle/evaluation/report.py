@@ -16,8 +16,6 @@ from bundle.io.whole import refuse_existing, whole_set
 
 REPORT_FILES = ("scores.csv", "dice.png", "summary.json")
 """The last one is the commit mark."""
-COMPARED = "dice_compared.png"
-"""The picture of the second set, where there is one."""
 
 
 def check_report(output_dir: str | Path, overwrite: bool = False) -> None:
@@ -47,7 +45,7 @@ def save_report(
     Args:
         output_dir: folder of the files, made when missing.
         scorer: the rules that made the scores.
-        sets: scores by the name of the set; the summary is of the first, and there is a picture of each.
+        sets: scores by the name of the set; the summary is of the first; the picture shows the first two.
         seed: of the bootstrap.
         comparisons: of the first set with the second.
         overwrite: replace existing files.
@@ -60,17 +58,22 @@ def save_report(
     first = next(iter(sets.values()))
     summary = summarise(first, seed)
     settings["bootstrap"] = {"samples": BOOTSTRAP_SAMPLES, "confidence": CONFIDENCE, "seed": seed}
-    sources = settings.get("sources", {})
-    names = [REPORT_FILES[0], *([COMPARED] if len(sets) > 1 else []), *REPORT_FILES[1:]]
-    with whole_set([Path(output_dir) / name for name in names], overwrite) as (scores, *others, picture, record):
+    with whole_set([Path(output_dir) / name for name in REPORT_FILES], overwrite) as (scores, picture, record):
         write_scores(sets, scores)
-        for (name, cases), path in zip(sets.items(), (picture, *others), strict=True):
-            mean = summarise(cases, seed).overall["dice"].mean
-            title = f"Dice of {len(cases)} case{'s' * (len(cases) != 1)}, mean {mean:.3f}"
-            if len(sets) > 1 and name in sources:
-                title += f": {'/'.join(Path(sources[name]).parts[-2:])}"
-            draw_dice(cases, scorer.table, path, title)
+        other = list(sets.values())[1] if len(sets) > 1 else ()
+        draw_dice(first, scorer.table, picture, plot_title(sets, settings.get("sources", {}), seed), other=other)
         write_json(summary_record(scorer, sets, summary, comparisons, **settings), record)
-    if len(sets) == 1:
-        (Path(output_dir) / COMPARED).unlink(missing_ok=True)  # of a report that this one replaced
     return summary
+
+
+def plot_title(sets: Mapping[str, Sequence[CaseScores]], sources: Mapping[str, Any], seed: int = 0) -> str:
+    """Return a line for each set: number of cases, mean, and where there are two, how it is drawn and its folder."""
+    lines = []
+    for (name, cases), shade in zip(sets.items(), ("above", "pale, below"), strict=False):
+        mean = summarise(cases, seed).overall["dice"].mean
+        line = f"Dice of {len(cases)} case{'s' * (len(cases) != 1)}, mean {mean:.3f}"
+        if len(sets) > 1:
+            folder = f": {'/'.join(Path(sources[name]).parts[-2:])}" if name in sources else ""
+            line += f" ({shade}){folder}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -52,7 +52,7 @@ def test_mirror_averaging_is_refused_in_one_line_where_sides_are_no_pairs(tmp_pa
 def test_overlay_sets_the_table_of_a_training_by_either_name(tmp_path, name):
     """``labels`` is the id that overlays of version 0.8 set."""
     table = write_table(tmp_path / "dseg.tsv", "one", "two", "three")
-    for configs in (["train.json"], ["train.json", "hippocampus.json"]):
+    for configs in (["train.json"], ["train.json", "own_data.json"]):
         parser = parser_of(*configs, **{name: f"$read_labels({table!r})"})
         assert parser.get_parsed_content("num_classes") == 4
 

@@ -55,7 +55,7 @@ def test_id_that_only_a_reference_asks_for_is_known():
 @pytest.mark.parametrize(
     ("configs", "options", "line"),
     [
-        (("train", "hippocampus"), {"max_epoch": 1}, "max_epoch: unknown id; did you mean max_epochs?"),
+        (("train", "own_data"), {"max_epoch": 1}, "max_epoch: unknown id; did you mean max_epochs?"),
         (("train",), {"num_worker": 0}, "num_worker: unknown id; did you mean num_workers?"),
         (
             ("inference",),
@@ -74,7 +74,7 @@ def test_every_run_of_monai_refuses_them(tmp_path, configs, options, line):
 
 def test_one_line_ends_the_process(run_module, tmp_path):
     write_msd(tmp_path / "data")
-    files = "['configs/train.json','configs/hippocampus.json']"
+    files = "['configs/train.json','configs/own_data.json']"
     given = ["--config_file", files, "--dataset_dir", tmp_path / "data", "--output_dir", tmp_path / "run"]
     done = run_module("monai.bundle", "run", *given, "--max_epoch", 1)
     assert done.returncode == 1
@@ -90,7 +90,7 @@ def test_overlay_may_bring_ids_of_its_own(tmp_path):
     del given["max_epochs"]
     overlay = str(tmp_path / "mine.json")
     with pytest.raises(RuntimeError) as raised:
-        run_bundle("train", "hippocampus", overlay, **given, my_epochs=1, my_epoch=1)
+        run_bundle("train", "own_data", overlay, **given, my_epochs=1, my_epoch=1)
     assert str(root_cause(raised.value)) == "my_epoch: unknown id; did you mean max_epochs?"
 
 

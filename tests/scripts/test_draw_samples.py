@@ -55,7 +55,7 @@ def test_sheet_is_drawn_as_the_config_of_a_training_says(label_maps, tmp_path):
     flags = ["--spacing", "6", "--window", "96", "120", "96", "--seed", "3"]
     sheets = {
         "config.png": ["--config", str(ROOT / "configs/train.json"), "--config", str(tmp_path / "overlay.json")],
-        "flags.png": [*flags, "--options", '{"random_contrast": 1}'],
+        "flags.png": [*flags, "--options", "{'random_contrast': 1}"],
         "other.png": flags,
     }
     for name, arguments in sheets.items():

@@ -13,7 +13,8 @@ from bundle.datasets import compute_statistics, read_dataset
 from bundle.datasets.plan import WINDOW_VOXELS, fitted, plan_training
 from bundle.errors import OptionError
 from bundle.model import read_model
-from scripts.train import CONFIGS, read_ids
+from scripts.command import OWN_DATA, read_value
+from scripts.train import read_ids
 from tests.bundle.training.own_training import NETWORK_OPTIONS
 from tests.labelled import CODES, write_msd, write_nifti
 from tests.threads import one_thread
@@ -41,7 +42,7 @@ def test_plan_follows_from_the_images_and_says_why(data):
     assert (plan.ids["num_folds"], plan.ids["batch_size"]) == (3, 8)
     assert plan.ids["epoch_length"] == 1  # 4 cases in one step
     assert set(plan.ids) - {"task", "val_interval"} <= set(plan.reasons)
-    known = ConfigParser.load_config_files(CONFIGS)
+    known = ConfigParser.load_config_files(OWN_DATA)
     assert all(name.split("#")[0] in known for name in plan.ids)
 
 
@@ -64,7 +65,7 @@ def test_units_of_ct_are_kept(data, tmp_path):
     (step,) = (value for name, value in plan.ids.items() if name.startswith("preprocessing"))
     assert step["_target_"] == "ScaleIntensityRanged"
     assert step["a_min"] == statistics.foreground.percentiles["0.5"]
-    known = ConfigParser.load_config_files(CONFIGS)
+    known = ConfigParser.load_config_files(OWN_DATA)
     replaced = known["preprocessing"]["transforms"][4]
     assert replaced["_target_"].startswith("ScaleIntensity"), "the place of the transform that the plan replaces"
 
@@ -82,6 +83,9 @@ def test_seven_commands_lead_from_a_data_set_to_an_archive(data, run_main, tmp_p
     assert content["plan"]["pixdim"]
     network = [part for key, value in NETWORK_OPTIONS.items() for part in (f"--{key}", value) if "grid" not in key]
     options = ["--output-dir", run, "--fold", 1, "--max_epochs", 1, "--epoch-length", 2, "--init_checkpoint", ""]
+    parser = ConfigParser(ConfigParser.load_config_files([*OWN_DATA, str(overlay)]))
+    parser["fold"] = 1
+    assert parser.get_parsed_content("output_dir") == "./runs/made/fold_1"
     done("train", overlay, *options, *network, "--warmup_steps", 1, "--num_workers", 0)
     model = read_model(run)
     assert (model.task, model.content["split"]["num_folds"]) == ("made", 3)
@@ -104,6 +108,19 @@ def test_problems_and_files_that_are_there_end_it(data, run_main, tmp_path):
     assert done.returncode == 1
     assert "found no labelled voxel" in done.stdout
     assert not (tmp_path / "bad.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("false", False), ("False", False), ("null", None), ("1e-3", 0.001), ("[1, 2]", [1, 2]),
+        ('{"a": [true, null]}', {"a": [True, None]}), ("{'a': (1, 2)}", {"a": (1, 2)}),
+        ("all", "all"), ("NaN", "NaN"), ("[1, x]", "[1, x]"),
+    ],
+)  # fmt: skip
+def test_values_are_read_as_python_or_json_has_them(text, value):
+    assert read_value(text) == value
+    assert type(read_value(text)) is type(value)
 
 
 def test_ids_of_a_training_are_read_as_monai_reads_them(run_main, tmp_path):

@@ -195,7 +195,7 @@ def test_rounding_of_an_affine_is_no_mismatch(tmp_path):
 def test_hippocampus_set_is_sound():
     folder = SHARED_DATA / "hippocampus"
     if not folder.is_dir():
-        pytest.skip("the hippocampus set is not here; docs/own_data.md says where it comes from")
+        pytest.skip("the hippocampus set is not here; docs/hippocampus.md says where it comes from")
     dataset = read_dataset(folder)
     assert len(dataset.cases) == 200
     assert [(label.code, label.name) for label in dataset.table] == [

@@ -171,7 +171,7 @@ def test_labels_that_an_overlay_merged_by_hand_are_those_of_the_model(run_main, 
 def _overlay():
     from tests.conftest import ROOT
 
-    return (ROOT / "configs/hippocampus.json").read_text()
+    return (ROOT / "configs/own_data.json").read_text()
 
 
 def test_rare_codes_are_a_warning_of_the_check(run_main, tmp_path):

@@ -1,4 +1,4 @@
-"""configs/hippocampus.json over train.json, inference.json and evaluate.json, on data sets made by code."""
+"""configs/own_data.json over train.json, inference.json and evaluate.json, on data sets made by code."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from monai.bundle import ConfigParser
 
 from bundle.datasets import read_dataset, split_cases
 from bundle.labels import read_labels
+from bundle.model import read_model
 from bundle.training import InitialWeights
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK
 from tests.conftest import ROOT
 from tests.labelled import NAMES, SHAPE, write_bids, write_msd, write_nifti
 
-OVERLAY = "configs/hippocampus.json"
+OVERLAY = "configs/own_data.json"
 NETWORK_OPTIONS = {f"network_def#{key}": value for key, value in NETWORK.items()}
 TRAINING = {"max_epochs": 1, "epoch_length": 2, "batch_size": 2, "window": [16, 16, 16], "val_interval": 1}
 TRAINING |= {"num_workers": 1, "warmup_steps": 1, "precision": "float32"}
@@ -65,7 +66,7 @@ def trained(tmp_path_factory):
     root.setLevel(logging.INFO)
     try:
         with bundle_root():
-            run_bundle("train", "hippocampus", **given, **TRAINING)
+            run_bundle("train", "own_data", **given, **TRAINING)
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
@@ -89,7 +90,7 @@ def test_inference_writes_the_codes_of_the_training_beside_the_checkpoint(traine
     scan = folder / "imagesTr" / "case_02.nii.gz"
     given = {"checkpoint": output_dir / "model.pt", "datalist": [str(scan)], "output_dir": tmp_path}
     with bundle_root():
-        run_bundle("inference", "hippocampus", **given)
+        run_bundle("inference", "own_data", **given)
     written = nib.load(tmp_path / "case_02" / "case_02_seg.nii.gz")
     assert written.shape == SHAPE
     assert set(np.unique(written.dataobj)) <= set(NAMES)
@@ -116,7 +117,7 @@ def test_evaluation_scores_the_cases_that_the_fold_held_out(trained, tmp_path):
     folder, output_dir, _ = trained
     given = {"dataset_dir": folder, "fold": 1, "num_folds": 3, "datalist": "@fold_items", "output_dir": tmp_path}
     with bundle_root():
-        run_bundle("inference", "evaluate", "hippocampus", checkpoint=output_dir / "model.pt", **given)
+        run_bundle("inference", "evaluate", "own_data", checkpoint=output_dir / "model.pt", **given)
     held_out = {case.name for case in split_cases(read_dataset(folder).cases, 1, 3).val}
     scored = (tmp_path / "scores.csv").read_text()
     assert len(held_out) == 2
@@ -128,7 +129,7 @@ def test_evaluation_takes_a_bids_data_set(trained, tmp_path):
     write_bids(tmp_path / "data")
     given = {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "out"}
     with bundle_root():
-        run_bundle("inference", "evaluate", "hippocampus", checkpoint=trained[1] / "model.pt", **given)
+        run_bundle("inference", "evaluate", "own_data", checkpoint=trained[1] / "model.pt", **given)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["cases"] == ["sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a", "sub-02_ses-b", "sub-03"]
     assert list(summary["structures"]) == ["Inner", "Outer"]
@@ -141,7 +142,7 @@ def test_training_lists_every_problem_and_leaves_nothing(tmp_path, caplog, capsy
     folders = {"dataset_dir": tmp_path / "data", "output_dir": tmp_path / "run"}
     with bundle_root():
         with pytest.raises(RuntimeError) as raised:
-            run_bundle("train", "hippocampus", **folders, **TRAINING)
+            run_bundle("train", "own_data", **folders, **TRAINING)
         shown_by = sys.excepthook
     assert "case_01.nii.gz: found no labelled voxel" in caplog.text
     assert "case_04.nii.gz: no such file" in caplog.text
@@ -189,6 +190,20 @@ def test_default_augmentation_never_flips():
     overlay = json.loads((ROOT / OVERLAY).read_text())
     assert "Flip" not in json.dumps(overlay["augmentation"])
     assert "Rotate90" not in json.dumps(overlay["augmentation"])
+
+
+def test_hippocampus_task_is_what_the_shipped_model_says_that_it_is(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    files = ["configs/train.json", OVERLAY, "configs/hippocampus.json"]
+    parser, model = ConfigParser(ConfigParser.load_config_files(files)), read_model(ROOT / "models/hippocampus")
+    for name in ("task", "pixdim", "window", "roi_size"):
+        assert parser.get_parsed_content(name) == model.content[name]
+    given = parser["network_def"]
+    position_grid = parser.get_parsed_content("network_def#position_grid")
+    assert given | {"out_channels": 3, "position_grid": position_grid} == model.content["network_def"]
+    assert parser.get_parsed_content("max_epochs") * parser.get_parsed_content("epoch_length") == 1340
+    parser["fold"] = 2
+    assert parser.get_parsed_content("output_dir") == "./runs/hippocampus/fold_2"
 
 
 def test_shipped_table_is_that_of_the_overlay():

@@ -23,7 +23,8 @@ from bundle.evaluation import (
     summarise,
     summary_lines,
 )
-from bundle.evaluation.plot import structure_rows
+from bundle.evaluation.plot import PALE, structure_rows
+from bundle.evaluation.report import plot_title
 from bundle.labels import Label, make_labels, read_labels
 from tests.phantom import SPACING, phantom_codes
 
@@ -193,6 +194,33 @@ def test_picture_shows_each_structure_in_its_colour(report, cases, tmp_path):
     one = [type(cases[0])("only", cases[0].structures)]
     draw_dice(one, TABLE, tmp_path / "one.png")
     assert Image.open(tmp_path / "one.png").size[0] == picture.shape[1]
+
+
+def test_picture_of_a_comparison_shows_both_sets(cases, tmp_path):
+    def drawn(name, *second):
+        draw_dice(cases, TABLE, tmp_path / name, other=second)
+        return np.asarray(Image.open(tmp_path / name).convert("RGB"))
+
+    def shows(picture, colour):
+        return bool((np.abs(picture - np.array(colour)).max(axis=-1) < 1.5).any())
+
+    alone, both = drawn("alone.png"), drawn("both.png", *cases[:2])
+    found = [score.label for score in cases[0].structures if math.isfinite(score.dice)]
+    coloured = [label for label in found if max(label.colour) - min(label.colour) > 40]  # grid and edges are grey
+    assert len(coloured) > 3
+    for label in coloured:
+        pale = [PALE * part + 255 * (1 - PALE) for part in label.colour]
+        assert (shows(both, label.colour), shows(both, pale)) == (True, True)
+        assert not shows(alone, pale)
+    assert both.shape[0] > 1.7 * alone.shape[0]
+
+
+def test_title_of_a_comparison_names_both_folders(cases):
+    sets, sources = {"prediction": cases, "compared": cases[:1]}, {"prediction": "a/b/ours", "compared": "a/b/theirs"}
+    ours, theirs = plot_title(sets, sources).splitlines()
+    assert (ours.startswith("Dice of 3 cases, mean 0."), ours.endswith(" (above): b/ours")) == (True, True)
+    assert (theirs.startswith("Dice of 1 case, mean 0."), theirs.endswith(" (pale, below): b/theirs")) == (True, True)
+    assert "\n" not in plot_title({"prediction": cases}, sources)
 
 
 def test_picture_of_nothing_found_is_drawn(scorer, tmp_path):

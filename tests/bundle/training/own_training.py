@@ -1,4 +1,4 @@
-"""A training of seconds on a data set of one's own made by code, through train.json and hippocampus.json."""
+"""A training of seconds on a data set of one's own made by code, through train.json and own_data.json."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def run_bundle(*names: str, **options: Any) -> None:
 def train_on(dataset_dir: Path, output_dir: Path, *overlays: str, **options: Any) -> Path:
     """Train a tiny network and return the folder of the model."""
     given = {**TRAINING, **NETWORK_OPTIONS, "dataset_dir": dataset_dir, "output_dir": output_dir, **options}
-    run_bundle("train", "hippocampus", *overlays, **given)
+    run_bundle("train", "own_data", *overlays, **given)
     return output_dir

@@ -53,7 +53,7 @@ def test_training_leaves_a_folder_that_says_all_of_it(data, fold_0):
     Draft202012Validator(SCHEMA).validate(content)
     for name in ("model.pt", "model_best.pt"):
         assert content["weights"][name]["sha256"] == sha256(fold_0 / name)
-    assert content["task"] == "hippocampus"
+    assert content["task"] == "own_data"
     assert (model.pixdim, content["window"], content["normalisation"]["kind"]) == ([1.0] * 3, [16] * 3, "percentiles")
     assert (content["labels"]["codes"], content["labels"]["names"][1:]) == (list(CODES), ["Inner", "Outer"])
     assert (content["licence"], content["dataset"]["cases"]) == ("CC BY-SA 4.0", 6)
@@ -99,7 +99,7 @@ def test_network_of_others_trains_and_says_that_it_needs_its_config(data, tmp_pa
     basic |= {"channels": [4, 8], "strides": [2], "norm": ["instance", {"affine": True}]}
     (tmp_path / "net.json").write_text(json.dumps({"network_def": basic}))
     given = {**TRAINING, "dataset_dir": data, "output_dir": tmp_path / "run", "fold": 0}
-    run_bundle("train", "hippocampus", str(tmp_path / "net.json"), **given)
+    run_bundle("train", "own_data", str(tmp_path / "net.json"), **given)
     content = read_model(tmp_path / "run").content
     assert content["network_def"] is None
     assert content["fingerprint"]["network_def"] == "UNet"

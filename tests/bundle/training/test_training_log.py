@@ -76,7 +76,7 @@ def test_durations_are_what_a_person_says():
 def test_interrupted_training_says_how_to_go_on(data, tmp_path):
     folders = {"dataset_dir": data, "output_dir": tmp_path / "run"}
     given = {**TRAINING, **NETWORK_OPTIONS, **folders, "max_epochs": 500, "fold": 0}
-    files = "['configs/train.json','configs/hippocampus.json']"
+    files = "['configs/train.json','configs/own_data.json']"
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files]
     command += [str(part) for key, value in given.items() for part in (f"--{key}", value)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
