@@ -10,9 +10,10 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, scripts
 
 from bundle.errors import OptionError
 
@@ -47,13 +48,16 @@ class CommandLine(NamedTuple):
 def command_line() -> CommandLine | None:
     """Return what the running ``monai.bundle run`` was called with, ``None`` where a workflow is run otherwise."""
     frame = inspect.currentframe()
-    while frame is not None and not (frame.f_code.co_name == "create_workflow" and "_args" in frame.f_locals):
+    while frame is not None and frame.f_code not in (scripts.run.__code__, scripts.create_workflow.__code__):
         frame = frame.f_back
     if frame is None:
         return None
-    files = frame.f_locals["config_file"]
-    overrides = {name: value for name, value in frame.f_locals["_args"].items() if name not in OF_MONAI}
-    return CommandLine([str(file) for file in ([files] if isinstance(files, str) else files)], overrides)
+    given = frame.f_locals
+    named = given.get("_args") or given.get("override") or {}
+    overrides = dict(scripts.update_kwargs(args=given["args_file"], config_file=given["config_file"], **named))
+    files = overrides.pop("config_file")
+    overrides = {name: value for name, value in overrides.items() if name not in OF_MONAI}
+    return CommandLine([str(file) for file in ([files] if isinstance(files, (str, Path)) else files)], overrides)
 
 
 def check_ids() -> None:

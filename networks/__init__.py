@@ -4,6 +4,7 @@ from networks.attention import SABlock
 from networks.cross_attention import CrossAttentionBlock
 from networks.global_local_attention import GlobalLocalAttention
 from networks.local_attention import BlockAttention
+from networks.patch_embedding import PatchEmbeddingBlock
 from networks.pooling import AttentionPool
 from networks.qkv_layout import combine_qkv, separate_qkv
 from networks.scan_outputs import ScanOutputs
@@ -19,6 +20,7 @@ __all__ = [
     "BlockAttention",
     "CrossAttentionBlock",
     "GlobalLocalAttention",
+    "PatchEmbeddingBlock",
     "SABlock",
     "ScanOutputs",
     "SpatialAttention",

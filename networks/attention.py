@@ -12,7 +12,7 @@ from networks.kernel import Attend
 from networks.load_hook import before_loading
 from networks.position import apply_rotary
 from networks.qkv_layout import third_of, to_layout
-from networks.relative_position import DecomposedRelativePosition
+from networks.relative_position import DecomposedRelativePosition, RelativePosition, relative_size
 
 
 class AttentionBase(nn.Module):
@@ -36,7 +36,8 @@ class AttentionBase(nn.Module):
         hidden_input_size: width C of the input and output; ``hidden_size`` when ``None``.
         causal: let token i attend to tokens 0 to i only.
         sequence_length: longest sequence, needed when ``causal``.
-        rel_pos_embedding: ``"decomposed"`` adds relative positions to the scores, see ``DecomposedRelativePosition``.
+        rel_pos_embedding: ``"decomposed"`` (in any case, or a pair as MONAI's layers are named) adds relative positions
+            to the scores, see ``DecomposedRelativePosition``.
         input_size: tokens along each axis, 2 or 3 numbers, needed with ``rel_pos_embedding``.
         attention_dtype: type in which attention runs; that of the input when ``None``.
         include_fc: whether the output projection exists.
@@ -66,20 +67,22 @@ class AttentionBase(nn.Module):
         hidden_input_size: int | None = None,
         causal: bool = False,
         sequence_length: int | None = None,
-        rel_pos_embedding: str | None = None,
+        rel_pos_embedding: RelativePosition | None = None,
         input_size: Sequence[int] | None = None,
         attention_dtype: torch.dtype | None = None,
         include_fc: bool = True,
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
+        *,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
-        *,
         context_input_size: int | None = None,
     ) -> None:
         super().__init__()
         check_heads(hidden_size, num_heads, dim_head, dropout_rate)
-        check_positions(causal, sequence_length, rel_pos_embedding, input_size)
+        if causal and sequence_length is None:
+            raise ValueError("causal attention needs sequence_length, got None.")
+        grid = relative_size(rel_pos_embedding, input_size)
         self.hidden_input_size = hidden_input_size or hidden_size
         self.context_input_size = context_input_size or self.hidden_input_size
         self.use_combined_linear = use_combined_linear
@@ -95,15 +98,13 @@ class AttentionBase(nn.Module):
         self.attention_dtype = attention_dtype
         self.include_fc = include_fc
         self.use_flash_attention = use_flash_attention
-        self.relative = rel_pos_embedding is not None
+        self.relative = grid is not None
 
         none = nn.Identity()
         self.qkv, self.to_q, self.to_k, self.to_v = self._make_projections(qkv_bias)
         self.q_norm = nn.LayerNorm(self.dim_head, eps=norm_eps) if qk_norm else none
         self.k_norm = nn.LayerNorm(self.dim_head, eps=norm_eps) if qk_norm else none
-        self.rel_positional_embedding = (
-            DecomposedRelativePosition(input_size, self.dim_head) if input_size and self.relative else none
-        )
+        self.rel_positional_embedding = none if grid is None else DecomposedRelativePosition(grid, self.dim_head)
         self.attend = Attend(self.dim_head, dropout_rate, causal, save_attn, use_flash_attention)
         self.out_proj: nn.Module = nn.Linear(self.inner_dim, self.hidden_input_size) if include_fc else none
         self.drop_output = nn.Dropout(dropout_rate)
@@ -254,15 +255,3 @@ def check_heads(hidden_size: int, num_heads: int, dim_head: int | None, dropout_
         raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads}, or give dim_head.")
     if dim_head is not None and dim_head < 1:
         raise ValueError(f"dim_head must be at least 1, got {dim_head}.")
-
-
-def check_positions(
-    causal: bool, sequence_length: int | None, rel_pos_embedding: str | None, input_size: Sequence[int] | None
-) -> None:
-    """Raise ValueError unless what depends on the order of the tokens is given the size that it needs."""
-    if causal and sequence_length is None:
-        raise ValueError("causal attention needs sequence_length, got None.")
-    if rel_pos_embedding not in (None, "decomposed"):
-        raise ValueError(f"rel_pos_embedding must be None or 'decomposed', got {rel_pos_embedding!r}.")
-    if rel_pos_embedding is not None and input_size is None:
-        raise ValueError("rel_pos_embedding needs input_size, got None.")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from networks.attention import AttentionBase
+from networks.relative_position import RelativePosition
 
 
 class CrossAttentionBlock(AttentionBase):
@@ -31,10 +32,11 @@ class CrossAttentionBlock(AttentionBase):
         save_attn: bool = False,
         causal: bool = False,
         sequence_length: int | None = None,
-        rel_pos_embedding: str | None = None,
+        rel_pos_embedding: RelativePosition | None = None,
         input_size: Sequence[int] | None = None,
         attention_dtype: torch.dtype | None = None,
         use_flash_attention: bool = True,
+        *,
         use_combined_linear: bool = False,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,

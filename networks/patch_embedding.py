@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from networks.load_hook import before_loading
 from networks.padding import pad_to_multiple
+from networks.spelling import one_of
 
 PROJECTIONS = ("conv", "perceptron")
 POSITIONS = ("none", "learnable", "sincos", "fourier")
@@ -34,8 +35,8 @@ class PatchRows(nn.Module):
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
 
-class PatchEmbedding(nn.Module):
-    """Patch tokens plus positions; argument names and state-dict keys as MONAI's ``PatchEmbeddingBlock``.
+class PatchEmbeddingBlock(nn.Module):
+    """Patch tokens plus positions; arguments and state-dict keys as ``monai.networks.blocks.PatchEmbeddingBlock``.
 
     Positions are made for ``img_size`` and resampled linearly to the grid of the image at hand. An image that the
     patches do not fill is padded with zeros at its end, where MONAI's block drops the rest.
@@ -45,10 +46,13 @@ class PatchEmbedding(nn.Module):
         img_size: size of the image for which positions are made, one number or one for each axis.
         patch_size: size of a patch, likewise.
         hidden_size: width C of a token.
+        num_heads: attention heads into which a token is to be cut; it is checked and not used.
         proj_type: ``"conv"``, or ``"perceptron"`` for a linear over the voxels of a patch.
         pos_embed_type: ``"learnable"``, ``"sincos"`` or ``"fourier"`` (both fixed), or ``"none"``.
         dropout_rate: dropout probability of the tokens, in training.
         spatial_dims: 2 or 3.
+        pos_embed_kwargs: ``temperature`` of ``"sincos"`` or ``scales`` of ``"fourier"``, see MONAI's
+            ``pos_embed_utils``.
 
     Raises:
         ValueError: when an argument is out of range, or ``patch_size`` exceeds ``img_size``.
@@ -62,18 +66,20 @@ class PatchEmbedding(nn.Module):
         img_size: int | Sequence[int],
         patch_size: int | Sequence[int],
         hidden_size: int,
+        num_heads: int,
         proj_type: str = "conv",
         pos_embed_type: str = "learnable",
         dropout_rate: float = 0.0,
         spatial_dims: int = 3,
+        pos_embed_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
-        if proj_type not in PROJECTIONS:
-            raise ValueError(f"proj_type must be one of {', '.join(PROJECTIONS)}, got {proj_type!r}.")
-        if pos_embed_type not in POSITIONS:
-            raise ValueError(f"pos_embed_type must be one of {', '.join(POSITIONS)}, got {pos_embed_type!r}.")
+        if num_heads < 1 or hidden_size % num_heads != 0:
+            raise ValueError(f"hidden_size {hidden_size} must be divisible by num_heads {num_heads}.")
+        proj_type = one_of("proj_type", proj_type, PROJECTIONS)
+        pos_embed_type = one_of("pos_embed_type", pos_embed_type, POSITIONS)
         parts = 2 * spatial_dims  # a sine and a cosine for each axis
         if pos_embed_type == "sincos" and hidden_size % parts != 0:
             raise ValueError(f"pos_embed_type 'sincos' needs hidden_size divisible by {parts}, got {hidden_size}.")
@@ -85,6 +91,7 @@ class PatchEmbedding(nn.Module):
         self.patch_size = patch
         # Whole patches, as MONAI counts them, so that its positions load.
         self.grid_size = [size // part for size, part in zip(image, patch, strict=True)]
+        self.n_patches = math.prod(self.grid_size)
         self.has_positions = pos_embed_type != "none"
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
 
@@ -99,13 +106,11 @@ class PatchEmbedding(nn.Module):
             nn.init.zeros_(linear.bias)
             self.patch_embeddings = nn.Sequential(PatchRows(patch), linear)
         if pos_embed_type == "learnable":
-            count = math.prod(self.grid_size)
-            self.position_embeddings = nn.Parameter(torch.empty(1, count, hidden_size))
+            self.position_embeddings = nn.Parameter(torch.empty(1, self.n_patches, hidden_size))
             nn.init.trunc_normal_(self.position_embeddings, std=0.02)
-        elif pos_embed_type == "sincos":
-            self.position_embeddings = build_sincos_position_embedding(self.grid_size, hidden_size, spatial_dims)
-        elif pos_embed_type == "fourier":
-            self.position_embeddings = build_fourier_position_embedding(self.grid_size, hidden_size, spatial_dims)
+        elif self.has_positions:
+            build = build_sincos_position_embedding if pos_embed_type == "sincos" else build_fourier_position_embedding
+            self.position_embeddings = build(self.grid_size, hidden_size, spatial_dims, **(pos_embed_kwargs or {}))
         self.dropout = nn.Dropout(dropout_rate)
         before_loading(self, self._drop_zero_positions)
 

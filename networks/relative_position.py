@@ -1,9 +1,15 @@
 """Relative positions as a bias of the attention scores, one table an axis (MViTv2, arXiv 2112.01526)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from networks.spelling import one_of
+
+RelativePosition = str | tuple[str, dict[str, Any]]
+"""``"decomposed"``, or that and ``{"s_input_dims": input_size}``, as MONAI's layers are named."""
 
 
 class DecomposedRelativePosition(nn.Module):
@@ -51,3 +57,21 @@ class DecomposedRelativePosition(nn.Module):
             key_axes[axis] = length
             bias = bias + scores.reshape(list(scores.shape[:4]) + key_axes)
         return bias.reshape(batch, heads, tokens, tokens)
+
+
+def relative_size(rel_pos_embedding: RelativePosition | None, input_size: Sequence[int] | None) -> Sequence[int] | None:
+    """Return the tokens along each axis for which relative positions are wanted, ``None`` for no such positions.
+
+    Raises:
+        ValueError: when there is no embedding of that name, or nothing says for how many tokens.
+    """
+    if rel_pos_embedding is None:
+        return None
+    name, options = (rel_pos_embedding, {}) if isinstance(rel_pos_embedding, str) else rel_pos_embedding
+    one_of("rel_pos_embedding", name, ("decomposed",))
+    if not set(options) <= {"s_input_dims"}:
+        raise ValueError(f"rel_pos_embedding takes s_input_dims alone, got {', '.join(map(str, options))}.")
+    size: Sequence[int] | None = options.get("s_input_dims", input_size)
+    if size is None:
+        raise ValueError("rel_pos_embedding needs input_size, got None.")
+    return size

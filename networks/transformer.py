@@ -62,6 +62,7 @@ class TransformerBlock(nn.Module):
         use_flash_attention: bool = True,
         include_fc: bool = True,
         use_combined_linear: bool = True,
+        *,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
         attention: str = "global",

@@ -70,6 +70,7 @@ class UNETR(nn.Module):
         spatial_dims: int = 3,
         qkv_bias: bool = False,
         save_attn: bool = False,
+        *,
         num_layers: int = 12,
         patch_size: int | Sequence[int] = 16,
         use_combined_linear: bool = True,
@@ -90,8 +91,6 @@ class UNETR(nn.Module):
             mlp_dim,
             num_layers,
             num_heads,
-            num_classes=0,
-            global_pool="",
             proj_type=proj_type,
             dropout_rate=dropout_rate,
             spatial_dims=spatial_dims,
@@ -116,15 +115,15 @@ class UNETR(nn.Module):
     def _to_map(self, tokens: Tensor, grid: list[int]) -> Tensor:
         return torch.unflatten(tokens.transpose(1, 2), 2, grid).contiguous()  # (B, hidden_size, *grid)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x_in: Tensor) -> Tensor:
         """Map an image (B, in_channels, ...) of any size to logits (B, out_channels, ...) of the same size.
 
         Raises:
             ValueError: when the image does not have ``in_channels`` channels and ``spatial_dims`` axes.
         """
-        size = list(x.shape[2:])
-        tokens, hidden = self.vit.forward_intermediates(x)
-        x = pad_to_multiple(x, [self.patch_size] * len(size))
+        size = list(x_in.shape[2:])
+        tokens, hidden = self.vit.forward_intermediates(x_in)
+        x = pad_to_multiple(x_in, [self.patch_size] * len(size))
         grid = self.vit.patch_embedding.grid(x)
         out = self._to_map(tokens, grid)
         if self.has_stage5:

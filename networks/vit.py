@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from networks.load_hook import before_loading
-from networks.patch_embedding import PatchEmbedding
+from networks.patch_embedding import PatchEmbeddingBlock
 from networks.pooling import AVERAGED_POOLS, PooledHead, check_head
 from networks.transformer import TransformerBlock
 
@@ -16,8 +16,8 @@ from networks.transformer import TransformerBlock
 class ViT(nn.Module):
     """Vision transformer (arXiv 2010.11929) on 2D or 3D images of any size.
 
-    MONAI's ``ViT`` checkpoints load strictly, in either QKV layout: ``classification=False`` there is ``num_classes=0``
-    and ``global_pool=""`` here, ``classification=True`` is ``global_pool="token"``.
+    Arguments and checkpoints are those of ``monai.networks.nets.ViT``; the latter load strictly, in either QKV layout.
+    ``forward`` returns the outputs alone, ``forward_intermediates`` what MONAI's ``forward`` does without a head.
 
     Args:
         in_channels: channels of the image.
@@ -27,15 +27,19 @@ class ViT(nn.Module):
         mlp_dim: width of the MLP in a block.
         num_layers: number of blocks.
         num_heads: attention heads of a block.
-        num_classes: number of outputs; 0 for the pooled vector, or the tokens with ``global_pool=""``.
-        global_pool: ``""``, ``"avg"``, ``"avgmax"``, ``"max"``, ``"token"`` or ``"map"``, see ``PooledHead``.
-        proj_type: see ``PatchEmbedding``.
-        pos_embed_type: see ``PatchEmbedding``.
+        proj_type: see ``PatchEmbeddingBlock``.
+        pos_embed_type: see ``PatchEmbeddingBlock``.
+        classification: whether a class token goes first and ``num_classes`` outputs are made of it; without it, and
+            without ``global_pool``, the normalised tokens are the output.
+        num_classes: number of outputs of a head; 0 for the pooled vector, or the tokens with ``global_pool=""``.
         dropout_rate: dropout probability, in training.
         spatial_dims: 2 or 3.
-        post_activation: ``"Tanh"`` for a tanh after the head, as in MONAI; none when ``None``.
+        post_activation: ``"Tanh"`` for a tanh after the head where ``classification`` is True; none when ``None``,
+            ``False``, ``""`` or ``"none"``.
         qkv_bias: whether the q, k and v projections have a bias.
         save_attn: keep the attention weights, see ``SABlock``.
+        global_pool: ``""``, ``"avg"``, ``"avgmax"``, ``"max"``, ``"token"`` or ``"map"``, see ``PooledHead``: a head of
+            ``num_classes`` outputs, whether ``classification`` is True or not. ``None`` leaves it to that.
         class_token: whether a class token goes first; when ``None``, just where the pool needs it.
         use_combined_linear: fused or separate QKV projections; same results, same checkpoints.
         use_flash_attention: fused or eager attention kernel; same results.
@@ -57,15 +61,17 @@ class ViT(nn.Module):
         mlp_dim: int = 3072,
         num_layers: int = 12,
         num_heads: int = 12,
-        num_classes: int = 2,
-        global_pool: str = "token",
         proj_type: str = "conv",
         pos_embed_type: str = "learnable",
+        classification: bool = False,
+        num_classes: int = 2,
         dropout_rate: float = 0.0,
         spatial_dims: int = 3,
-        post_activation: str | None = None,
+        post_activation: str | bool | None = "Tanh",
         qkv_bias: bool = False,
         save_attn: bool = False,
+        *,
+        global_pool: str | None = None,
         class_token: bool | None = None,
         use_combined_linear: bool = True,
         use_flash_attention: bool = True,
@@ -73,39 +79,28 @@ class ViT(nn.Module):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        check_head(num_classes, global_pool)
-        check_class_token(class_token, global_pool)
-        if post_activation not in (None, "Tanh"):
-            raise ValueError(f"post_activation must be None or 'Tanh', got {post_activation!r}.")
+        pool = ("token" if classification else "") if global_pool is None else global_pool
+        check_head(num_classes, pool)
+        check_class_token(class_token, pool)
+        squashed = has_tanh(post_activation) and classification
+        outputs = num_classes if classification or global_pool is not None else 0
         self.hidden_size = hidden_size
         self.norm_eps = norm_eps
         self.class_token = class_token
-        self.patch_embedding = PatchEmbedding(
-            in_channels, img_size, patch_size, hidden_size, proj_type, pos_embed_type, dropout_rate, spatial_dims
-        )
+        flags: dict[str, Any] = {"use_combined_linear": use_combined_linear, "use_flash_attention": use_flash_attention}
+        sizes = (in_channels, img_size, patch_size, hidden_size, num_heads)
+        self.patch_embedding = PatchEmbeddingBlock(*sizes, proj_type, pos_embed_type, dropout_rate, spatial_dims)
+        widths = (hidden_size, mlp_dim, num_heads)
         blocks = [
-            TransformerBlock(
-                hidden_size,
-                mlp_dim,
-                num_heads,
-                dropout_rate,
-                qkv_bias=qkv_bias,
-                save_attn=save_attn,
-                use_flash_attention=use_flash_attention,
-                use_combined_linear=use_combined_linear,
-                qk_norm=qk_norm,
-                norm_eps=norm_eps,
-            )
+            TransformerBlock(*widths, dropout_rate, qkv_bias, save_attn, qk_norm=qk_norm, norm_eps=norm_eps, **flags)
             for _ in range(num_layers)
         ]
         for block in blocks:
             block.init_weights(std=0.02)
         self.blocks = nn.ModuleList(blocks)
         self.norm: nn.Module = nn.Identity()
-        self.head = PooledHead(
-            hidden_size, num_classes, global_pool, num_heads, use_combined_linear, use_flash_attention, norm_eps
-        )
-        self.activation = nn.Tanh() if post_activation == "Tanh" else nn.Identity()
+        self.head = PooledHead(hidden_size, outputs, pool, num_heads, norm_eps=norm_eps, **flags)
+        self.activation = nn.Tanh() if squashed else nn.Identity()
         self._follow_pool()
         before_loading(self, self._rename_head)
 
@@ -182,3 +177,16 @@ def check_class_token(class_token: bool | None, global_pool: str) -> None:
     """Raise ValueError when the pool needs a class token and none is allowed."""
     if class_token is False and global_pool == "token":
         raise ValueError("global_pool 'token' needs a class token, got class_token False.")
+
+
+def has_tanh(post_activation: str | bool | None) -> bool:
+    """Return whether outputs go through a tanh.
+
+    Raises:
+        ValueError: when the activation is neither MONAI's ``"Tanh"`` nor says that there is none.
+    """
+    if post_activation == "Tanh":
+        return True
+    if not post_activation or post_activation == "none":
+        return False
+    raise ValueError(f"post_activation must be 'Tanh', 'none', False or None, got {post_activation!r}.")

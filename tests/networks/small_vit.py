@@ -18,6 +18,8 @@ SMALL = {"in_channels": 1, "hidden_size": 24, "mlp_dim": 40, "num_layers": 2, "n
 def make_vit(dims: int = 2, seed: int = 0, **options) -> ViT:
     torch.manual_seed(seed)
     sizes = {"img_size": IMAGE[dims], "patch_size": PATCH[dims], "spatial_dims": dims}
+    if "classification" not in options:
+        options = {"global_pool": "token", **options}
     return ViT(**{**SMALL, **sizes, **options}).eval()
 
 

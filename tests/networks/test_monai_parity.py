@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from itertools import product
 
 import pytest
@@ -97,14 +96,6 @@ def test_cross_attention_leaves_out_masked_context():
 def test_one_linear_for_unequal_widths_is_refused():
     with pytest.raises(ValueError, match="width 24 and context of width 16"):
         CrossAttentionBlock(HIDDEN, HEADS, context_input_size=16, use_combined_linear=True)
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [(SABlock, MonaiSABlock), (CrossAttentionBlock, MonaiCrossAttentionBlock)])
-def test_arguments_come_in_monais_order(ours, theirs):
-    wanted = list(inspect.signature(theirs).parameters)
-    found = inspect.signature(ours).parameters
-    assert list(found)[: len(wanted)] == wanted
-    assert {found[name].kind for name in wanted} == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
 
 
 @pytest.mark.parametrize("cross", [False, True])

@@ -1,4 +1,4 @@
-"""PatchEmbedding against MONAI's block, scipy's resampling and patches cut by hand."""
+"""PatchEmbeddingBlock against MONAI's block, scipy's resampling and patches cut by hand."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from math import prod
 import numpy as np
 import pytest
 import torch
-from monai.networks.blocks.patchembedding import PatchEmbeddingBlock
+from monai.networks.blocks.patchembedding import PatchEmbeddingBlock as MonaiPatchEmbeddingBlock
 from scipy.ndimage import map_coordinates
 
-from networks.patch_embedding import PROJECTIONS, PatchEmbedding
+from networks.patch_embedding import PROJECTIONS, PatchEmbeddingBlock
 
 HIDDEN, CHANNELS = 12, 2
 IMAGE, PATCH = {2: (12, 20), 3: (8, 6, 12)}, {2: (4, 5), 3: (4, 2, 3)}
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of MONAI's sincos
 
 
-def make_embedding(dims: int = 3, **options) -> PatchEmbedding:
+def make_embedding(dims: int = 3, **options) -> PatchEmbeddingBlock:
     torch.manual_seed(0)
     options = {"img_size": IMAGE[dims], "patch_size": PATCH[dims], "spatial_dims": dims, **options}
-    return PatchEmbedding(CHANNELS, hidden_size=HIDDEN, **options).eval()
+    return PatchEmbeddingBlock(CHANNELS, hidden_size=HIDDEN, **{"num_heads": 1, **options}).eval()
 
 
 def make_image(*size: int, batch: int = 2) -> torch.Tensor:
@@ -30,7 +30,7 @@ def make_image(*size: int, batch: int = 2) -> torch.Tensor:
 
 
 @torch.no_grad()
-def only_positions(embedding: PatchEmbedding, *size: int) -> np.ndarray:
+def only_positions(embedding: PatchEmbeddingBlock, *size: int) -> np.ndarray:
     """Return the tokens (C, N) of an image of zeros when nothing but positions can be in them."""
     for parameter in embedding.patch_embeddings.parameters():
         parameter.zero_()
@@ -42,7 +42,7 @@ def only_positions(embedding: PatchEmbedding, *size: int) -> np.ndarray:
 @pytest.mark.parametrize("pos_embed_type", ["none", "learnable", "sincos", "fourier"])
 def test_equals_monai_with_its_own_checkpoint(dims, proj_type, pos_embed_type):
     options = {"proj_type": proj_type, "pos_embed_type": pos_embed_type, "spatial_dims": dims}
-    theirs = PatchEmbeddingBlock(CHANNELS, IMAGE[dims], PATCH[dims], HIDDEN, num_heads=1, **options).eval()
+    theirs = MonaiPatchEmbeddingBlock(CHANNELS, IMAGE[dims], PATCH[dims], HIDDEN, num_heads=1, **options).eval()
     ours = make_embedding(dims, proj_type=proj_type, pos_embed_type=pos_embed_type)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     image = make_image(*IMAGE[dims])
@@ -97,7 +97,7 @@ def test_other_sizes_are_padded_with_zeros_at_the_end(proj_type, size):
 
 
 def test_image_size_that_patches_do_not_fill_counts_whole_patches():
-    theirs = PatchEmbeddingBlock(CHANNELS, (11, 7, 14), PATCH[3], HIDDEN, num_heads=1)
+    theirs = MonaiPatchEmbeddingBlock(CHANNELS, (11, 7, 14), PATCH[3], HIDDEN, num_heads=1)
     ours = make_embedding(img_size=(11, 7, 14))
     ours.load_state_dict(theirs.state_dict(), strict=True)
     assert ours(make_image(11, 7, 14)).shape == (2, 3 * 4 * 5, HIDDEN)
@@ -157,6 +157,7 @@ def test_builds_without_memory_on_the_meta_device():
         ({"patch_size": 0}, r"patch_size \[0, 0, 0\] must be at least 1"),
         ({"patch_size": (4, 2)}, "length 3"),
         ({"dropout_rate": 1.5}, "got 1.5"),
+        ({"num_heads": 5}, "hidden_size 12 must be divisible by num_heads 5"),
     ],
 )
 def test_bad_arguments_are_refused(options, message):
@@ -167,7 +168,7 @@ def test_bad_arguments_are_refused(options, message):
 @pytest.mark.parametrize(("dims", "hidden_size", "parts"), [(2, 10, 4), (3, 8, 6)])
 def test_sincos_needs_a_sine_and_a_cosine_for_each_axis(dims, hidden_size, parts):
     with pytest.raises(ValueError, match=f"divisible by {parts}, got {hidden_size}"):
-        PatchEmbedding(1, 8, 4, hidden_size, pos_embed_type="sincos", spatial_dims=dims)
+        PatchEmbeddingBlock(1, 8, 4, hidden_size, 1, pos_embed_type="sincos", spatial_dims=dims)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 6, 12), (1, CHANNELS, 8, 6), (CHANNELS, 8, 6, 12)])

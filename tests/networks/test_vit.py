@@ -24,9 +24,9 @@ def make_monai(dims: int = 2, img_size: tuple[int, ...] | None = None, **options
 
 
 HEADS_OF_MONAI = {
-    "tokens": ({"classification": False}, {"num_classes": 0, "global_pool": ""}),
-    "tanh": ({"classification": True, "num_classes": 3}, {"num_classes": 3, "post_activation": "Tanh"}),
-    "linear": ({"classification": True, "num_classes": 3, "post_activation": "none"}, {"num_classes": 3}),
+    "tokens": {"classification": False},
+    "tanh": {"classification": True, "num_classes": 3},
+    "linear": {"classification": True, "num_classes": 3, "post_activation": False},
 }
 
 
@@ -36,8 +36,8 @@ HEADS_OF_MONAI = {
 @pytest.mark.parametrize(("head", "qkv_bias"), [("tokens", False), ("tanh", True), ("linear", False)])
 def test_equals_monai_with_its_own_checkpoint(dims, proj_type, pos_embed_type, head, qkv_bias):
     common = {"proj_type": proj_type, "pos_embed_type": pos_embed_type, "qkv_bias": qkv_bias}
-    theirs = scramble(make_monai(dims, **common, **HEADS_OF_MONAI[head][0]))
-    ours = make_vit(dims, **common, **HEADS_OF_MONAI[head][1])
+    theirs = scramble(make_monai(dims, **common, **HEADS_OF_MONAI[head]))
+    ours = make_vit(dims, **common, **HEADS_OF_MONAI[head])
     ours.load_state_dict(theirs.state_dict(), strict=True)
     image = make_image(*IMAGE[dims])
     expected, hidden = theirs(image)
@@ -121,7 +121,7 @@ def test_float64_gradients_of_all_forms_are_equal(global_pool):
     ("global_pool", "options"), [(p, {}) for p in GLOBAL_POOLS] + [("token", {"qk_norm": True, "qkv_bias": True})]
 )
 def test_every_parameter_gets_a_gradient(global_pool, options):
-    network = scramble(make_vit(global_pool=global_pool, post_activation="Tanh", **options)).train()
+    network = scramble(make_vit(global_pool=global_pool, classification=True, **options)).train()
     network(make_image(12, 20)).square().mean().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().any()]
     assert without == []
@@ -161,7 +161,7 @@ def test_exports_with_dynamic_batch_and_sizes(dims, global_pool):
     ("options", "message"),
     [
         *[({"num_classes": n, "global_pool": pool, "class_token": False}, text) for n, pool, text in BAD_HEADS],
-        ({"post_activation": "ReLU"}, "post_activation must be None or 'Tanh', got 'ReLU'"),
+        ({"post_activation": "ReLU"}, "post_activation must be 'Tanh', 'none', False or None, got 'ReLU'"),
         ({"hidden_size": 25}, "divisible by num_heads 2"),
         ({"dropout_rate": -0.1}, "dropout"),
         ({"patch_size": 21}, "at most img_size"),

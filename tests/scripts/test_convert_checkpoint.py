@@ -16,7 +16,7 @@ SIZES = {"in_channels": 1, "img_size": 16, "patch_size": 8, "hidden_size": 24, "
 SIZES |= {"num_heads": 3}
 CONFIG = {
     "network_def": {"_target_": "networks.ViT", **SIZES, "num_classes": 0, "global_pool": ""},
-    "with_head": {"_target_": "networks.ViT", **SIZES, "num_classes": 5},
+    "with_head": {"_target_": "networks.ViT", **SIZES, "classification": True, "num_classes": 5},
     "theirs": {"_target_": "monai.networks.nets.ViT", **SIZES},
     "number": 3,
 }

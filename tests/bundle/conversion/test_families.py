@@ -103,7 +103,7 @@ def test_what_is_no_tensor_and_what_is_no_triple_is_refused():
 CASES = {
     "monai": (lambda: monai_nets.ViT(**SIZES, classification=True).state_dict(), "monai", "bundle", None),
     "to_monai": (
-        lambda: ViT(**SIZES, use_combined_linear=False).state_dict(),
+        lambda: ViT(**SIZES, global_pool="token", use_combined_linear=False).state_dict(),
         "bundle",
         "monai",
         lambda: monai_nets.ViT(**SIZES, classification=True),
@@ -127,7 +127,7 @@ def test_the_callers_dictionary_is_not_changed(name):
 
 DETECTED = {
     "bundle": [
-        lambda: ViT(**SIZES).state_dict(),
+        lambda: ViT(**SIZES, global_pool="token").state_dict(),
         lambda: SABlock(WIDTH, HEADS, include_fc=False).state_dict(),
         lambda: TransformerBlock(WIDTH, MLP, HEADS, with_cross_attention=True).state_dict(),
         lambda: make_vit("map", use_combined_linear=False).state_dict(),
@@ -161,4 +161,6 @@ def test_keys_of_no_family_or_of_two_are_an_error():
     with pytest.raises(ConversionError, match=r"generative \(proj_attn\.weight\).*monai \(attn\.causal_mask\)"):
         detect_family(GenerativeAttention().state_dict() | {"attn.causal_mask": torch.ones(1)})
     with pytest.raises(ConversionError, match=r"monai \(blocks\.0\.norm_cross_attn\.weight\), bundle \(head\.linear"):
-        detect_family(ViT(**SIZES).state_dict() | {"blocks.0.norm_cross_attn.weight": torch.ones(1)})
+        detect_family(
+            ViT(**SIZES, global_pool="token").state_dict() | {"blocks.0.norm_cross_attn.weight": torch.ones(1)}
+        )

@@ -103,8 +103,11 @@ def test_cross_attention_of_older_monai_is_dropped_for_a_network_without_it():
 
 VITS = {
     "tokens": ({"classification": False, "qkv_bias": True}, {"num_classes": 0, "global_pool": ""}),
-    "tanh": ({"classification": True, "num_classes": 5}, {"num_classes": 5, "post_activation": "Tanh"}),
-    "linear": ({"classification": True, "num_classes": 5, "post_activation": None}, {"num_classes": 5}),
+    "tanh": ({"classification": True, "num_classes": 5}, {"num_classes": 5, "classification": True}),
+    "linear": (
+        {"classification": True, "num_classes": 5, "post_activation": None},
+        {"num_classes": 5, "global_pool": "token"},
+    ),
     "no_positions": ({"pos_embed_type": "none"}, {"num_classes": 0, "global_pool": "", "pos_embed_type": "none"}),
     "perceptron": ({"proj_type": "perceptron"}, {"num_classes": 0, "global_pool": "", "proj_type": "perceptron"}),
 }
@@ -154,7 +157,7 @@ def test_monai_unetr_there_and_back():
 
 
 def test_without_a_network_the_head_is_that_of_monais_default():
-    ours = ViT(**SIZES, num_classes=5)
+    ours = ViT(**SIZES, global_pool="token", num_classes=5)
     back = convert_checkpoint(ours.state_dict(), "bundle", "monai")
     theirs = monai_nets.ViT(**SIZES, classification=True, num_classes=5)
     missing = theirs.load_state_dict(back, strict=False)

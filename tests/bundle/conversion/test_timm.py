@@ -140,7 +140,7 @@ def test_unknown_timm_keys_are_listed(extra):
 
 
 def test_keys_that_timm_lacks_are_listed():
-    ours = ViT(**SIZES, proj_type="perceptron")
+    ours = ViT(**SIZES, global_pool="token", proj_type="perceptron")
     with pytest.raises(
         ConversionError, match=r"patch_embeddings\.1\.weight, patch_embedding\.patch_embeddings\.1\.bias"
     ):

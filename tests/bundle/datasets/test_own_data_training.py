@@ -218,4 +218,4 @@ def test_training_starts_from_the_brain_weights_unless_told_otherwise(monkeypatc
     parser = parsed(monkeypatch, dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "run"), **changes)
     handlers = [handler for handler in parser.get_parsed_content("train#handlers") if handler is not None]
     loaders = [handler for handler in handlers if isinstance(handler, InitialWeights)]
-    assert [str(loader.path) for loader in loaders] == (["models/model.pt"] if used else [])
+    assert [Path(loader.path) for loader in loaders] == ([ROOT / "models/model.pt"] if used else [])

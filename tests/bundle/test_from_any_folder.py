@@ -1,0 +1,139 @@
+"""The bundle's configs find their bundle by their own place, whatever folder the work is done in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from bundle.inference.segmenter import Segmenter
+from tests.conftest import COARSE, ROOT
+
+NAME = "moved_bundle"
+FOLDERS = ("bundle", "empty", "other")
+"""Working folders: the bundle, an empty one, and another bundle, whose tables and weights do not fit."""
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    """The bundle in another place than this code: a copy of the configs beside links to the rest."""
+    root = tmp_path_factory.mktemp("moved") / NAME
+    shutil.copytree(ROOT / "configs", root / "configs")
+    for name in ("bundle", "networks", "models"):
+        (root / name).symlink_to(ROOT / name, target_is_directory=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folders(moved, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "configs").mkdir()
+    (other / "models").mkdir()
+    shutil.copy(ROOT / "configs/metadata.json", other / "configs")
+    (other / "configs/labels.tsv").write_text("channel\tcode\tname\tred\tgreen\tblue\n0\t0\tBackground\t0\t0\t0\n")
+    (other / "models/model.pt").write_text("no weights")
+    return {"bundle": moved, "empty": tmp_path_factory.mktemp("empty"), "other": other}
+
+
+def run_python(folder: Path, path: str, *arguments: object) -> str:
+    """Run Python in a folder with ``path`` as ``PYTHONPATH`` and return what it printed."""
+    command = [sys.executable, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_monai_bundle_run_works_without_a_python_path(moved, folders, folder, small_scan, tmp_path):
+    options = {
+        "config_file": moved / "configs/inference.json", "datalist": [str(small_scan)], "output_dir": tmp_path,
+        "pixdim": [4.0, 4.0, 4.0], "precision": "float32", "engine": "torch", "device": "cpu", "flags": None,
+        "logging_file": False,
+    }  # fmt: skip
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    run_python(folders[folder], "", "-m", "monai.bundle", "run", *arguments)
+    assert (tmp_path / "small" / "small_seg.nii.gz").is_file()
+
+
+FROM_PYTHON = """
+import json, os, sys
+from monai.bundle import ConfigWorkflow, create_workflow, load
+from networks import TransformerUNet
+root, name, *folders = sys.argv[1:]
+roots = {}
+for folder in folders:
+    os.chdir(folder)
+    made = {"load": load(name, bundle_dir=root)}
+    for kind in ("inference", "train"):
+        config = f"{root}/{name}/configs/{kind}.json"
+        workflow = ConfigWorkflow(config_file=config, workflow_type=kind, logging_file=False)
+        workflow.initialize()
+        created = create_workflow(config_file=config, workflow_type=kind, logging_file=False)
+        roots |= {f"{folder} {kind} workflow": workflow.bundle_root, f"{folder} {kind} created": created.bundle_root}
+        made[f"load {kind}"] = load(name, bundle_dir=root, workflow_type=kind)
+        assert isinstance(workflow.network_def, TransformerUNet) and isinstance(created.network_def, TransformerUNet)
+    wanted = load(name, bundle_dir=root, model=TransformerUNet()).state_dict()
+    for way, network in made.items():
+        assert all((value == wanted[key]).all() for key, value in network.state_dict().items()), way
+print(json.dumps(roots))
+"""
+
+
+def test_workflows_and_load_find_the_bundle_from_three_folders(moved, folders):
+    printed = run_python(moved.parent, str(moved), "-c", FROM_PYTHON, moved.parent, NAME, *folders.values())
+    roots = json.loads(printed.splitlines()[-1])
+    assert len(roots) == 4 * len(folders)
+    assert set(roots.values()) == {str(moved)}
+
+
+def root_of(config: Path | str | list[str], **overrides: object) -> str:
+    workflow = ConfigWorkflow(config, workflow_type="inference", logging_file=False, **overrides)
+    return workflow.parser.get_parsed_content("checkpoint").removesuffix("/models/model.pt")
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_root_is_the_configs_own_bundle(moved, folders, folder, monkeypatch):
+    monkeypatch.chdir(folders[folder])
+    assert root_of(moved / "configs/inference.json") == str(moved)
+    assert root_of(os.path.relpath(moved / "configs/inference.json")) in (".", os.path.relpath(moved))
+    assert root_of([str(moved / f"configs/{name}.json") for name in ("inference", "evaluate")]) == str(moved)
+    assert Segmenter(moved / "configs/inference.json", engine="torch", device="cpu", pixdim=COARSE).label_table == (
+        moved / "configs/labels.tsv"
+    )
+
+
+def test_a_root_that_is_given_wins(moved):
+    assert root_of(moved / "configs/inference.json", bundle_root="/given") == "/given"
+    assert root_of(moved / "configs/inference.json", **{"bundle_root": "$'/a' + '/b'"}) == "/a/b"
+    parser = ConfigParser()
+    parser.read_config(moved / "configs/inference.json")
+    parser["bundle_root"] = "/set"
+    assert parser.get_parsed_content("checkpoint") == "/set/models/model.pt"
+
+
+def test_metadata_and_imports_of_an_overlay_are_monais_as_before(moved, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    files = [str(moved / f"configs/{name}.json") for name in ("inference", "evaluate")]
+    workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False)
+    assert workflow.parser["_meta_"]["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]
+    assert workflow.parser.get_parsed_content("scorer").table[0].name == "Background"
+
+
+def test_a_config_in_no_bundle_and_a_bare_parser_belong_to_the_code(moved, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    for place in (tmp_path / "mine.json", tmp_path / "configs/mine.json"):
+        shutil.copy(moved / "configs/inference.json", place)
+        assert root_of(place) == str(ROOT)
+    around = ConfigWorkflow(moved / "configs/inference.json", workflow_type="inference", logging_file=False)
+    parser = ConfigParser()
+    parser.read_config(moved / "configs/inference.json")
+    assert parser.get_parsed_content("bundle_root") == str(ROOT)  # another workflow at hand changes nothing
+    assert around.parser.get_parsed_content("bundle_root") == str(moved)
