@@ -230,7 +230,7 @@ def _input(volume: Volume, reading: Reading, warnings: Sequence[str]) -> dict[st
     difference = volume.grid.form_difference
     return {
         "name": volume.path.name,
-        "sha256": sha256(volume.path),
+        "sha256": sha256(volume.path) if volume.in_file else None,
         "shape": list(volume.data.shape),
         "spacing_mm": [round(float(length), 6) for length in voxel_sizes(volume.affine)],
         "orientation": "".join(aff2axcodes(volume.affine)),
