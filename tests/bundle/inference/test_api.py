@@ -1,12 +1,12 @@
-"""``from bundle import segment`` gives what ``scripts.segment`` writes, from any folder, and writes nothing."""
+"""``from bundle import segment`` gives what ``scripts.segment`` writes, from any folder, and writes nothing.
+
+``tests/test_doctests.py`` runs the example of the README elsewhere, and looks for what it leaves.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 
 import nibabel as nib
@@ -99,27 +99,6 @@ def test_warnings_of_the_reader_come_through_and_into_the_record(tiny_scan):
     with pytest.warns(BundleWarning, match="found pixdim"):
         result = segment(image, **TINY)
     assert len(result.record["input"]["warnings"]) == 1
-
-
-def test_it_works_from_any_folder_and_writes_nothing(tmp_path):
-    folder, home = tmp_path / "work", tmp_path / "home"
-    folder.mkdir()
-    home.mkdir()
-    code = (
-        "import numpy as np\nfrom bundle import segment\n"
-        "head = np.random.default_rng(0).random((24, 28, 24))\n"
-        "print(segment(head, affine=np.diag([8, 8, 8, 1]), pixdim=[8, 8, 8]).image.shape)"
-    )
-    places = {"HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(folder)}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], cwd=folder, env=kept | places, capture_output=True, text=True
-    )
-    assert done.stdout == "(24, 28, 24)\n"
-    assert done.stderr == ""
-    assert not list(folder.iterdir())
-    own = [path for path in home.rglob("*") if path.is_file() and "matplotlib" not in path.parts]
-    assert not own
 
 
 def test_a_model_is_loaded_once_and_anew_once_it_has_changed(tiny_scan, tmp_path):
