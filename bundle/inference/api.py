@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -43,7 +43,7 @@ _ONE_AT_A_TIME = RLock()
 def segment(
     image: Any,
     affine: Any = None,
-    model: str | Path | None = None,
+    model: str | Path | Sequence[str | Path] | None = None,
     *,
     assume_affine: bool = False,
     fill_nonfinite: bool = False,
@@ -72,7 +72,7 @@ def segment(
         image: array (X, Y, Z) of any real type, nibabel's image of a NIfTI or MGH file, or path of such a file; it
             stays as it is.
         affine: voxel to world of an array, mm, RAS+, shape (4, 4); images and files have their own.
-        model: folder of a model, or a zip of one; the brain's by default.
+        model: folder of a model, or a zip of one; the brain's by default. Several are averaged.
         assume_affine: accept an image or a file that does not say where it lies, which may swap left and right.
         fill_nonfinite: set NaN and Inf to 0 instead of refusing them.
         frame: which volume of a scan of four to seven axes, counted from 0.
@@ -94,19 +94,23 @@ def segment(
         )
 
 
-def _segmenter(model: str | Path | None, overrides: dict[str, Any]) -> Segmenter:
+def _segmenter(model: str | Path | Sequence[str | Path] | None, overrides: dict[str, Any]) -> Segmenter:
     """Return the segmenter of a model, loaded unless it is still there and its files are what they were."""
     for name in NO_OVERRIDES:
         if name in overrides:
             raise OptionError(name, "found an id that plays no part here", "nothing is written or looked for")
     if "device" in overrides:
         overrides["device"] = _device(overrides["device"])  # a string could be an expression of MONAI's
-    folder = model_folder(ROOT / "models" if model is None else model).resolve()
-    files = [folder / MODEL_FILE, Path(overrides.get("checkpoint") or folder / WEIGHTS)]
-    states = [file.stat() for file in files if file.exists()]
-    key = repr((folder, [(state.st_size, state.st_mtime_ns) for state in states], sorted(overrides.items())))
+    several = [ROOT / "models"] if model is None else [model] if isinstance(model, (str, Path)) else list(model)
+    folders = [model_folder(path).resolve() for path in several]
+    files = [folder / name for folder in folders for name in (MODEL_FILE, WEIGHTS)]
+    if isinstance(overrides.get("checkpoint"), (str, Path)):
+        files.append(Path(overrides["checkpoint"]))
+    states = [(state.st_size, state.st_mtime_ns) for state in (file.stat() for file in files if file.exists())]
+    key = repr((folders, states, sorted(overrides.items())))
     if key not in _LOADED:
-        named = {} if model is None else {"model": str(model)}
+        names = [str(path) for path in several]
+        named: dict[str, Any] = {} if model is None else {"model": names if names[1:] else names[0]}
         level = MONAI_LOG.level
         MONAI_LOG.setLevel(logging.ERROR)  # it warns that it writes no log
         try:
@@ -141,4 +145,4 @@ def _in_one_line() -> Iterator[None]:
             cause.args = (cause.args[0], cause.found, cause.wanted, cause.code)
         if cause is error:
             raise
-        raise cause from error
+        raise cause from None  # what is around it is MONAI's
