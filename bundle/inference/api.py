@@ -72,7 +72,8 @@ def segment(
         image: array (X, Y, Z) of any real type, nibabel's image of a NIfTI or MGH file, or path of such a file; it
             stays as it is.
         affine: voxel to world of an array, mm, RAS+, shape (4, 4); images and files have their own.
-        model: folder of a model, or a zip of one; the brain's by default. Several are averaged.
+        model: folder of a model, or a zip of one (unpacked to a temporary folder for the life of the process); the
+            brain's by default. Several are averaged.
         assume_affine: accept an image or a file that does not say where it lies, which may swap left and right.
         fill_nonfinite: set NaN and Inf to 0 instead of refusing them.
         frame: which volume of a scan of four to seven axes, counted from 0.
