@@ -166,11 +166,30 @@ class ViT(nn.Module):
             hidden.append(x)
         return self.norm(x), hidden
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last tokens (B, P + N, C) of an image, normalised as the pool wants them, P = 1 with class token.
+
+        As in timm, ``forward(x)`` is ``forward_head(forward_features(x))``.
+        """
+        return self.forward_intermediates(x)[0]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map what ``forward_features`` returns to outputs (B, num_classes), see ``PooledHead`` for the other forms.
+
+        Args:
+            x: tokens, shape (B, P + N, C).
+            pre_logits: return the pooled and normalised vector (B, C) itself.
+        """
+        prefix = 1 if hasattr(self, "cls_token") else 0
+        if pre_logits:
+            vector: Tensor = self.head.norm(self.head.pool(x, prefix))
+            return vector
+        outputs: Tensor = self.activation(self.head(x, prefix))
+        return outputs
+
     def forward(self, x: Tensor) -> Tensor:
         """Map an image (B, in_channels, ...) to outputs (B, num_classes), see ``PooledHead`` for the other forms."""
-        tokens = self.forward_intermediates(x)[0]
-        outputs: Tensor = self.activation(self.head(tokens, 1 if hasattr(self, "cls_token") else 0))
-        return outputs
+        return self.forward_head(self.forward_features(x))
 
 
 def check_class_token(class_token: bool | None, global_pool: str) -> None:

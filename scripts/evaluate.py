@@ -37,7 +37,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="label table, or a dataset.json (default: the model's, that beside the references, or the brain's)",
     )
-    parser.add_argument("--model", metavar="FOLDER", help="folder of the model that predicted, or its zip")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="FOLDER",
+        help="folder of the model that predicted, or its zip; several that were averaged",
+    )
     parser.add_argument("--all-cases", action="store_true", help="score those too that the model was trained on")
     parser.add_argument("--partial", action="store_true", help="score the pairs that are there")
     parser.add_argument("--output-dir", metavar="DIR", help="folder of scores.csv, summary.json and dice.png")
@@ -133,7 +138,7 @@ def run(options: argparse.Namespace) -> int:
     from bundle.labels import read_labels
     from bundle.model import find_model
 
-    model = find_model(options.model) if options.model else None
+    model = find_model(options.model if options.model[1:] else options.model[0]) if options.model else None
     label_table = label_table_of(options, model)
     ignore = [*options.ignore, *(model.ignore if model else stated_ignore(label_table))]
     unscored = [*options.unscored, *(model.unscored if model else [])]

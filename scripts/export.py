@@ -99,10 +99,12 @@ def make_exporter(options: argparse.Namespace) -> tuple[Exporter, Model, list[fl
     """
     from monai.bundle import ConfigParser
 
+    from bundle.errors import OptionError
     from bundle.export import Exporter, read_json
     from bundle.export.contents import deploy_config, metadata_of, sidecar_facts
     from bundle.io import load_weights
     from bundle.labels import read_labels
+    from bundle.model import Ensemble
 
     parser = ConfigParser()
     parser.read_config(options.config or [str(ROOT / "configs" / "inference.json")])
@@ -111,6 +113,8 @@ def make_exporter(options: argparse.Namespace) -> tuple[Exporter, Model, list[fl
         if getattr(options, name):
             parser[name] = Path(getattr(options, name))  # a string could be an expression of MONAI's
     model = parser.get_parsed_content("described")
+    if isinstance(model, Ensemble):
+        raise OptionError("model", f"found {len(model.members)} models", "one is wanted: each is exported by itself")
     checkpoint, pixdim = (parser.get_parsed_content(name) for name in ("checkpoint", "pixdim"))
     parser.get_parsed_content("model_record")  # warns of another voxel size, refuses other codes
     table = read_labels(parser.get_parsed_content("label_table"))

@@ -59,7 +59,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             const=form,
             help=f"use the {form} where sform and qform are both there, even if they contradict each other",
         )
-    parser.add_argument("--model", metavar="FOLDER", help="folder of a model, or its zip (default: models, the brain)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="FOLDER",
+        help="folder of a model, or its zip (default: models, the brain); given again, models are averaged",
+    )
     parser.add_argument("--checkpoint", metavar="FILE", help="other weights, or an exported model (default: its own)")
     parser.add_argument(
         "--config",
@@ -69,6 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     options.config = options.config or [str(CONFIG)]
+    options.model = options.model[0] if options.model and len(options.model) == 1 else options.model
     return options
 
 

@@ -25,7 +25,7 @@ ONE_PLACE = {
     "refuse to replace a file": (r"exists already", {"bundle/errors.py"}),
     "read volumes": (
         r"nib\.load\(|nibabel\.load\(|gzip\.open\(|get_fdata|\bdataobj\b",
-        {"bundle/io/nifti.py", "scripts/sample_volume.py"},
+        {"bundle/io/nifti.py", "bundle/io/memory.py", "scripts/sample_volume.py"},
     ),
     "expand gzip data": (r"zlib\.decompress|gzip\.decompress", {"bundle/io/stream.py", "bundle/io/preflight.py"}),
     "take scaling from a header": (r"get_slope_inter", {"bundle/io/inspect.py"}),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from bundle.engines.cache import cache_folder, cached, compiled_folder, content_key
 from bundle.engines.choose import READERS, Choice, choose
+from bundle.engines.ensemble import EnsembleNetwork
 from bundle.engines.networks import EngineNetwork, OnnxNetwork, OpenVinoNetwork, TorchNetwork, read_torchscript
 from bundle.errors import ExportError
 from bundle.forms import FORMS, Form, Source
@@ -31,7 +34,7 @@ CONVERSIONS: dict[str, tuple[Form, tuple[str, ...], Callable[[Path], EngineNetwo
 
 def load_network(
     network_def: nn.Module,
-    checkpoint: str | Path,
+    checkpoint: str | Path | Sequence[str | Path],
     engine: str = "auto",
     precision: str = "auto",
     device: torch.device | str = "cpu",
@@ -44,8 +47,8 @@ def load_network(
     its sidecar; ``network_def`` plays no part then.
 
     Args:
-        network_def: the network that a state dict belongs to.
-        checkpoint: state dict, or a file that ``python -m scripts.export`` wrote.
+        network_def: the network that a state dict belongs to, or a list of them (``ModuleList``) for several.
+        checkpoint: state dict, or a file that ``python -m scripts.export`` wrote; several are an ensemble.
         engine: ``"auto"``, ``"torch"``, ``"torchscript"``, ``"onnxruntime"`` or ``"openvino"``.
         precision: ``"float32"``, ``"bfloat16"`` or ``"auto"``: bfloat16 where the hardware has it.
         device: where images and logits are; OpenVINO and ONNX Runtime compute on the CPU all the same.
@@ -55,6 +58,14 @@ def load_network(
         WeightsError: when the state dict cannot be used.
         ExportError: when the exported file, the engine or the precision cannot.
     """
+    if not isinstance(checkpoint, (str, Path)):
+        several = isinstance(network_def, nn.ModuleList)
+        networks: Any = network_def if several else [deepcopy(network_def) for _ in checkpoint]
+        members = [
+            load_network(network, file, engine, precision, device, cache_dir)
+            for network, file in zip(networks, checkpoint, strict=True)
+        ]
+        return EnsembleNetwork(members).eval()
     choice = choose(engine, precision, device, checkpoint)
     folder = cache_folder(cache_dir)
     network = _load(choice, network_def, Path(checkpoint), device, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -12,17 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
-from monai.transforms import SaveImaged
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose, LoadImaged, SaveImaged
 from numpy.typing import NDArray
 from torch import nn
 
 from bundle.engines import EngineNetwork
-from bundle.errors import MissingError
+from bundle.errors import BundleWarning, MissingError, OptionError
 from bundle.inference.settings import config_content
+from bundle.io.memory import load_volume
+from bundle.io.monai_reader import volume_metadata
 from bundle.labels import DEFAULT_TABLE
-from bundle.results import Maker, OutputPaths, SaveOutputsd
+from bundle.results import Maker, OutputPaths, SaveOutputsd, Segmentation
+from bundle.results.outputs import without_folder
 from bundle.results.plan import check_outputs_of
 from bundle.results.record import STAGES_KEY, Stages
+from bundle.results.segmentation import keep_outputs
 from bundle.running import check_known
 
 INFERENCE = Path(__file__).resolve().parents[2] / "configs" / "inference.json"
@@ -135,6 +141,53 @@ class Segmenter:
         for save in self._saving:
             save({**result, "pred": _codes(result), STAGES_KEY: stages})
         return paths
+
+    def segment_array(
+        self,
+        image: Any,
+        affine: Any = None,
+        *,
+        assume_affine: bool = False,
+        fill_nonfinite: bool = False,
+        frame: int | None = None,
+        trust: str = "",
+    ) -> Segmentation:
+        """Segment one scan and return what :meth:`segment` would write, but for the picture; nothing is written.
+
+        Args:
+            image: array (X, Y, Z), nibabel's image of a NIfTI or MGH file, or path of such a file.
+            affine: voxel to world of an array, mm, RAS+, shape (4, 4).
+            assume_affine: see :func:`bundle.io.read.read_volume`, as for the next three; the config's are for files
+                that :meth:`segment` reads.
+            fill_nonfinite: as there.
+            frame: as there.
+            trust: as there.
+
+        Raises:
+            InputError: when the scan cannot be used.
+            OptionError: when an argument is none that could be, or the config loads no image first.
+        """
+        stages = Stages()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            volume = load_volume(image, affine, assume_affine, fill_nonfinite, frame, trust)
+        given = [entry.message for entry in caught if issubclass(entry.category, BundleWarning)]
+        for message in given:
+            warnings.warn(message, stacklevel=2)
+        load, *rest = self.preprocessing.transforms
+        if not isinstance(load, LoadImaged):
+            raise OptionError("preprocessing", f"found {type(load).__name__} first", "MONAI's LoadImaged is wanted")
+        meta = {**volume_metadata(volume, fill_nonfinite, frame, trust), "filename_or_obj": str(volume.path)}
+        loaded = MetaTensor.ensure_torch_and_prune_meta(volume.data, meta)
+        data = Compose(rest)({load.keys[0]: loaded})
+        stages.end("read")
+        logits = self.logits(data)
+        stages.end("network")
+        result = self._restore(data, logits)
+        del logits
+        result = {**result, "pred": _codes(result), STAGES_KEY: stages}
+        warned = [without_folder(message, volume) for message in given]
+        return keep_outputs(self._saving[0], result, "pred", volume, warned)
 
     def _restore(self, data: Mapping[str, Any], logits: torch.Tensor) -> dict[Any, Any]:
         """Return what the transforms before the writing make of a scan's data and its logits."""

@@ -52,10 +52,10 @@ def read_mgh(stream: BinaryIO, path: Path) -> Stored:
         found = "found no orientation (goodRASFlag is 0)"
         raise InputError(path, found, "a header that says where the volume lies is wanted", "geometry")
     shape = shape[:3] if shape[3] == 1 else shape
-    return Stored(_as_nifti(header, shape, dtype), shape, dtype, path, DATA_OFFSET, LARGEST_FOOTER)
+    return Stored(as_nifti(header, shape, dtype), shape, dtype, path, DATA_OFFSET, LARGEST_FOOTER)
 
 
-def _as_nifti(mgh: MGHHeader, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Nifti1Header:
+def as_nifti(mgh: MGHHeader, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Nifti1Header:
     """Return a NIfTI header with the same shape, type and affine, as sform and as qform, in mm."""
     header = Nifti1Header()
     header.set_data_shape(shape)

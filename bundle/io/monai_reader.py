@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bundle.errors import InputError
 from bundle.io.names import volume_suffix
-from bundle.io.read import check_reading, read_volume
+from bundle.io.read import Volume, check_reading, read_volume
 from bundle.io.reading import reading_metadata
 
 
@@ -65,11 +65,18 @@ class NiftiReader(ImageReader):
         if len(img) != 1:
             raise InputError(img[0], f"found {len(img)} files for one image", "a single 3D volume is wanted", "shape")
         volume = read_volume(img[0], self.assume_affine, self.fill_nonfinite, self.frame, self.trust)
-        return volume.data, {
-            **reading_metadata(volume, self.fill_nonfinite, self.frame, self.trust),
-            MetaKeys.AFFINE: volume.affine.copy(),
-            MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.asarray(volume.data.shape),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-        }
+        return volume.data, volume_metadata(volume, self.fill_nonfinite, self.frame, self.trust)
+
+
+def volume_metadata(
+    volume: Volume, fill_nonfinite: bool = False, frame: int | None = None, trust: str = ""
+) -> dict[str, Any]:
+    """Return the metadata that ``MetaTensor`` and the spatial transforms need of a volume and of how it was read."""
+    return {
+        **reading_metadata(volume, fill_nonfinite, frame, trust),
+        MetaKeys.AFFINE: volume.affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(volume.data.shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+    }

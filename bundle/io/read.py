@@ -32,6 +32,7 @@ class Volume:
         header: the header as stored; ``header.get_data_shape()`` tells (X, Y, Z, 1) from (X, Y, Z).
         grid: the affine again, what gave it, and how the sform and the qform differ.
         filled: voxels that were NaN or Inf and became 0.
+        in_file: whether it was read from ``path``; else that is what it is called.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Volume:
     header: Nifti1Header
     grid: Grid
     filled: int = 0
+    in_file: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +90,35 @@ def read_volume(
     grid = info.place(assume_affine, trust)
     with within_memory(path):
         voxels = stored_voxels(info, is_scan=True)
-        filled = zero_nonfinite(voxels) if fill_nonfinite else 0
-        check_finite(voxels, path)
-        data = _intensities(voxels, info).reshape(grid.shape, order="F")
-        check_contrast(data, path)
-    return Volume(path, data, grid.affine, info.header, grid, filled)
+        return scaled_volume(voxels, info.scaling, info.header, grid, fill_nonfinite)
+
+
+def scaled_volume(
+    voxels: NDArray[Any],
+    scaling: tuple[float, float] | None,
+    header: Nifti1Header,
+    grid: Grid,
+    fill_nonfinite: bool = False,
+    in_file: bool = True,
+) -> Volume:
+    """Return a scan from its voxels as they are stored, once their values can be those of an image.
+
+    Args:
+        voxels: changed in place where NaN or Inf is filled.
+        scaling: slope and intercept; ``None`` where the voxels are the values.
+        header: of the scan.
+        grid: where the voxels lie; its path names the scan in messages.
+        fill_nonfinite: set NaN and Inf to 0 instead of refusing them.
+        in_file: whether the scan was read from that path.
+
+    Raises:
+        InputError: when they cannot.
+    """
+    filled = zero_nonfinite(voxels) if fill_nonfinite else 0
+    check_finite(voxels, grid.path)
+    data = _intensities(voxels, scaling).reshape(grid.shape, order="F")
+    check_contrast(data, grid.path)
+    return Volume(grid.path, data, grid.affine, header, grid, filled, in_file)
 
 
 def read_voxels(path: str | Path) -> Voxels:
@@ -116,10 +142,10 @@ def voxel_digest(data: NDArray[Any]) -> str:
     return hashlib.blake2b(repr(values.shape).encode() + values.tobytes("F"), digest_size=16).hexdigest()
 
 
-def _intensities(voxels: NDArray[Any], info: Inspection) -> NDArray[Any]:
+def _intensities(voxels: NDArray[Any], scaling: tuple[float, float] | None) -> NDArray[Any]:
     """Return ``slope * voxels + inter`` as float32; NumPy computes it in float64 for integers of 32 bits or more."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if info.scaling is not None:
-            slope, inter = info.scaling
+        if scaling is not None:
+            slope, inter = scaling
             voxels = apply_read_scaling(voxels, np.float32(slope), np.float32(inter))
         return np.array(voxels, dtype=np.float32, order="F")

@@ -11,8 +11,8 @@ from nibabel.nifti1 import Nifti1Header
 from numpy.typing import NDArray
 
 from bundle.errors import OptionError
-from bundle.io.forms import AFFINE_FORMS, has_both
-from bundle.io.inspect import Inspection, inspect_volume
+from bundle.io.forms import AFFINE_FORMS, FormDifference, has_both
+from bundle.io.inspect import inspect_volume
 from bundle.io.names import NIFTI_SUFFIXES, volume_suffix
 from bundle.io.voxels import stored_voxels
 from bundle.io.whole import refuse_existing, whole_file
@@ -57,10 +57,11 @@ def write_label_map(
     """
     source, path = Path(source), Path(path)
     info = inspect_volume(source, frame)
-    scan = _trusted(info, trust)
+    both = bool(trust) and has_both(info.header)
+    scan = trusted_header(info.header, trust, info.place(trust=trust).form_difference if both else None)
     voxels = _label_voxels(labels, info.shape, source).astype(f"{scan.endianness}i2")
     _check_target(path, source, overwrite)
-    header = _label_header(scan)
+    header = label_header(scan)
 
     with whole_file(path, overwrite) as unfinished:
         _write(unfinished, header.binaryblock + bytes(4) + voxels.tobytes("F"))
@@ -68,13 +69,16 @@ def write_label_map(
     return path
 
 
-def _trusted(info: Inspection, trust: str) -> Nifti1Header:
-    """Return the header with the code of a form set to 0 that is not to be believed."""
-    header: Nifti1Header = info.header.copy()
-    if not trust or not has_both(header):
-        return header
-    difference = info.place(trust=trust).form_difference
-    if difference is None or difference.contradicts:
+def trusted_header(scan: Nifti1Header, trust: str, difference: FormDifference | None) -> Nifti1Header:
+    """Return the header with the code of a form set to 0 that is not to be believed.
+
+    Args:
+        scan: header of the scan.
+        trust: which form the labels were made by; empty for the sform, or the only one.
+        difference: between the two, ``None`` where one of them cannot be used.
+    """
+    header: Nifti1Header = scan.copy()
+    if trust and has_both(header) and (difference is None or difference.contradicts):
         other = next(form for form in AFFINE_FORMS if form != trust)
         header[f"{other}_code"] = 0
     return header
@@ -104,7 +108,7 @@ def _check_target(path: Path, source: Path, overwrite: bool) -> None:
         refuse_existing([path])
 
 
-def _label_header(scan: Nifti1Header) -> Nifti1Header:
+def label_header(scan: Nifti1Header) -> Nifti1Header:
     """Return a fresh header with the scan's geometry, version and byte order."""
     header = type(scan)(endianness=scan.endianness)
     for field in GEOMETRY_FIELDS:

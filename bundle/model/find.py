@@ -6,9 +6,11 @@ import tempfile
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from bundle.errors import BundleWarning, InputError, MissingError, OptionError
+from bundle.model.ensemble import make_ensemble
 from bundle.model.folder import FOLDER_WANTED, LABEL_TABLE, MODEL_FILE, WEIGHTS, Model, read_model
 
 BEST = "model_best.pt"
@@ -21,23 +23,35 @@ STATE_DICTS = (".pt", ".pth")
 _OPENED: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
 """Folders with what was in a zip, for the life of the process, by the zip's path, size and time of change."""
 
+ModelPath = str | Path
+"""Folder of a model, or a zip of one."""
 
-def find_model(model: str | Path, checkpoint: str | Path | None = None, default: str | Path | None = None) -> Model:
+
+def find_model(
+    model: ModelPath | Sequence[ModelPath],
+    checkpoint: str | Path | Sequence[str | Path] | None = None,
+    default: ModelPath | None = None,
+) -> Model:
     """Return the model that a config's ids ``model`` and ``checkpoint`` stand for.
 
     Weights that lie in the folder of a model are of that model. Others are taken for weights of ``model``, and a
     warning says so where a state dict lies there without the folder that a training leaves.
 
     Args:
-        model: folder of a model, or a zip of one.
-        checkpoint: its weights, or others; ``model.pt`` in the folder by default.
+        model: folder of a model, or a zip of one; several are an ensemble.
+        checkpoint: its weights, or others; ``model.pt`` in the folder by default. Of an ensemble, a list.
         default: the model that is meant when nobody said so.
 
     Raises:
         MissingError: when there is no such folder, zip or file in it.
         InputError: when a folder or zip is no model.
-        OptionError: when ``model`` and ``checkpoint`` name two models.
+        OptionError: when ``model`` and ``checkpoint`` name two models, or those of an ensemble are not alike.
     """
+    if not isinstance(model, (str, Path)):
+        return _find_ensemble(model, checkpoint)
+    if not isinstance(checkpoint, (str, Path, type(None))):
+        message = f"found {len(checkpoint)} files for one model"
+        raise OptionError("checkpoint", message, "one is wanted, or a list of models")
     folder = model_folder(model)
     if checkpoint is None or Path(checkpoint).parent.resolve() == folder.resolve():
         return read_model(folder, checkpoint)
@@ -55,13 +69,29 @@ def find_model(model: str | Path, checkpoint: str | Path | None = None, default:
     return Model(found.folder, found.content, weights, own=False)
 
 
-def weights_file(model: str | Path) -> str:
+def _find_ensemble(models: Sequence[ModelPath], checkpoints: str | Path | Sequence[str | Path] | None = None) -> Model:
+    """Return several models as one."""
+    if not models:
+        raise OptionError("model", "found an empty list", FOLDER_WANTED)
+    if isinstance(checkpoints, (str, Path)) or (checkpoints is not None and len(checkpoints) != len(models)):
+        count = 1 if isinstance(checkpoints, (str, Path)) else len(checkpoints)
+        raise OptionError("checkpoint", f"found {count} for {len(models)} models", "none is wanted, or one of each")
+    if checkpoints is None:
+        return make_ensemble([find_model(model) for model in models])
+    return make_ensemble([find_model(*both) for both in zip(models, checkpoints, strict=True)])
+
+
+def weights_file(model: ModelPath | Sequence[ModelPath]) -> str | list[str]:
     """Return the path of the weights of a model, for the id ``checkpoint``, or of an exported form where these are not.
+
+    Several models give a list of paths.
 
     Raises:
         MissingError: when there is no such folder, zip or file in it; a training that is not over has no ``model.pt``.
         InputError: when the zip is no model's.
     """
+    if not isinstance(model, (str, Path)):
+        return [str(weights_file(member)) for member in model]
     folder = model_folder(model)
     found = next((folder / name for name in (WEIGHTS, *EXPORTED) if (folder / name).is_file()), None)
     if found is not None:

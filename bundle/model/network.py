@@ -8,6 +8,7 @@ from torch import nn
 
 import networks
 from bundle.errors import InputError
+from bundle.model.ensemble import Ensemble
 from bundle.model.folder import MODEL_FILE, Model
 
 NETWORKS = {f"networks.{name}": getattr(networks, name) for name in ("TransformerUNet", "UNETR")}
@@ -18,12 +19,14 @@ def build_network(model: Model, **changes: Any) -> nn.Module:
     """Return the network of a model, its weights not yet loaded.
 
     Args:
-        model: the model.
+        model: the model; an ensemble gives a list of networks, ``torch.nn.ModuleList``.
         changes: arguments of the network's class that replace those of the folder.
 
     Raises:
         InputError: when the folder describes no network of this bundle, or arguments that it does not take.
     """
+    if isinstance(model, Ensemble):
+        return nn.ModuleList([build_network(member, **changes) for member in model.members])
     definition = dict(model.content["network_def"] or {})
     target = definition.pop("_target_", None)
     path = model.folder / MODEL_FILE

@@ -7,6 +7,7 @@ from bundle.results.picture import draw_qc
 from bundle.results.plan import Plan, check_outputs, plan_outputs
 from bundle.results.record import Maker
 from bundle.results.run_record import RunRecord
+from bundle.results.segmentation import Segmentation
 from bundle.results.volumes import StructureVolume, structure_volumes, write_volumes
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Plan",
     "RunRecord",
     "SaveOutputsd",
+    "Segmentation",
     "StructureVolume",
     "check_outputs",
     "draw_qc",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,8 @@ def save_outputs(
         volume, warned = _read_again(source, reading)
         written = OutputPaths(*unfinished)
         write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
-        rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence)
-        found = (notes.dropped_mm3(), notes.apart_mm3(), references or {}, volume.grid.source)
-        evidence = Evidence(volume.data, label_map, volume.affine, table, rows, *found)
-        flags = find_flags(evidence, limits)
+        evidence = find_evidence(label_map, volume, table, notes, references)
+        rows, flags = evidence.rows, find_flags(evidence, limits)
         lines = flag_lines(flags)
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
         title = printable(Path(source).name)
@@ -122,6 +120,19 @@ def save_outputs(
     return paths
 
 
+def find_evidence(
+    label_map: LabelArray,
+    volume: Volume,
+    table: Sequence[Label],
+    notes: Notes,
+    references: Mapping[int, Reference] | None = None,
+) -> Evidence:
+    """Return what flags of a label map are judged by, the volumes of its structures among it."""
+    rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence)
+    found = (notes.dropped_mm3(), notes.apart_mm3(), references or {}, volume.grid.source)
+    return Evidence(volume.data, label_map, volume.affine, table, rows, *found)
+
+
 def _read_again(source: str | Path, reading: Reading) -> tuple[Volume, list[str]]:
     """Return a scan and what its reading warned of, without the folder that the scan lies in.
 
@@ -130,8 +141,13 @@ def _read_again(source: str | Path, reading: Reading) -> tuple[Volume, list[str]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         volume = read_volume(source, True, reading.fill_nonfinite, reading.frame, reading.trust)
-    messages = [str(entry.message) for entry in caught if issubclass(entry.category, BundleWarning)]
-    return volume, [" ".join(message.replace(str(source), volume.path.name).split()) for message in messages]
+    messages = [entry.message for entry in caught if issubclass(entry.category, BundleWarning)]
+    return volume, [without_folder(message, volume) for message in messages]
+
+
+def without_folder(message: Warning | str, volume: Volume) -> str:
+    """Return what a warning says, without the folder that the scan lies in."""
+    return " ".join(str(message).replace(str(volume.path), volume.path.name).split())
 
 
 class SaveOutputsd(MapTransform):
@@ -173,18 +189,21 @@ class SaveOutputsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write and pass the data on."""
         result = dict(data)
-        image = result[self.image_key]
-        source, reading = image.meta["filename_or_obj"], reading_of(image.meta)
-        stages = result.get(STAGES_KEY)
-        if stages is not None:
-            stages.end("restore")
-        notes = Notes(self.maker, network_affine=image.affine, stages=stages or Stages(), scale=scale_of(image.meta))
+        meta = result[self.image_key].meta
+        source, reading = meta["filename_or_obj"], reading_of(meta)
         for key in self.key_iterator(result):
-            dropped, apart, confidence = (result.get(name(key)) for name in (dropped_key, apart_key, confidence_key))
-            notes = replace(notes, dropped=dropped, apart=apart, confidence=confidence)
-            given = (self.overwrite, notes, self.limits, reading, self.references)
+            given = (self.overwrite, self.notes(result, key), self.limits, reading, self.references)
             save_outputs(np.asarray(result[key]), source, self.output_dir, self.table, *given)
         return result
+
+    def notes(self, result: Mapping[Hashable, Any], key: Hashable) -> Notes:
+        """Return what a record says of how a label map was made; what comes after is the stage of writing."""
+        image = result[self.image_key]
+        stages = result.get(STAGES_KEY)
+        if stages is not None and stages.content["restore"]["seconds"] is None:
+            stages.end("restore")
+        dropped, apart, confidence = (result.get(name(key)) for name in (dropped_key, apart_key, confidence_key))
+        return Notes(self.maker, dropped, image.affine, stages or Stages(), scale_of(image.meta), apart, confidence)
 
 
 def name_maker(postprocessing: Compose, maker: Maker) -> None:

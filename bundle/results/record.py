@@ -77,7 +77,7 @@ class Maker:
     """What makes label maps; ``None`` where that is not known.
 
     Attributes:
-        weights: the checkpoint, or an exported model.
+        weights: the checkpoint, or an exported model; of an ensemble, a list.
         network: the network, whose engine and precision are asked.
         device: where it computes.
         mirror_averaging: whether the mirror image was averaged in.
@@ -88,7 +88,7 @@ class Maker:
         model: the model's folder, see ``bundle.model``.
     """
 
-    weights: str | Path | None = None
+    weights: str | Path | Sequence[str | Path] | None = None
     network: torch.nn.Module | None = None
     device: torch.device | str | None = None
     mirror_averaging: bool | None = None
@@ -108,10 +108,13 @@ class Maker:
 
     @cached_property
     def weights_content(self) -> dict[str, str] | None:
-        """SHA-256 of the files of the weights by their names."""
+        """SHA-256 of the files of the weights by their names; of an ensemble, its members' numbers before them."""
         if self.weights is None:
             return None
-        return {file.name: sha256(file) for file in model_files(self.weights) if file.is_file()}
+        if isinstance(self.weights, (str, Path)):
+            return {file.name: sha256(file) for file in model_files(self.weights) if file.is_file()}
+        files = [(number, file) for number, path in enumerate(self.weights, 1) for file in model_files(path)]
+        return {f"{number}/{file.name}": sha256(file) for number, file in files if file.is_file()}
 
     @cached_property
     def computation(self) -> dict[str, Any]:
@@ -230,7 +233,7 @@ def _input(volume: Volume, reading: Reading, warnings: Sequence[str]) -> dict[st
     difference = volume.grid.form_difference
     return {
         "name": volume.path.name,
-        "sha256": sha256(volume.path),
+        "sha256": sha256(volume.path) if volume.in_file else None,
         "shape": list(volume.data.shape),
         "spacing_mm": [round(float(length), 6) for length in voxel_sizes(volume.affine)],
         "orientation": "".join(aff2axcodes(volume.affine)),

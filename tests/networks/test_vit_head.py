@@ -101,3 +101,16 @@ def test_bad_reset_changes_nothing(num_classes, global_pool, message, present):
     assert shapes(network) == {name: value.shape for name, value in values.items()}
     assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
     assert torch.equal(network(make_image(12, 20)), output)
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+@pytest.mark.parametrize("global_pool", GLOBAL_POOLS)
+def test_features_and_head_are_the_two_halves_of_the_forward_pass(global_pool, num_classes):
+    vit = scramble(make_vit(global_pool=global_pool, num_classes=num_classes)).eval()
+    image = make_image(12, 20)
+    tokens = vit.forward_features(image)
+    assert torch.equal(tokens, vit.forward_intermediates(image)[0])
+    assert torch.equal(vit.forward_head(tokens), vit(image))
+    vector = vit.forward_head(tokens, pre_logits=True)
+    assert vector.shape == tokens.shape if not global_pool else vector.shape == tokens[:, 0].shape
+    assert torch.equal(vit.head.linear(vector), vit(image))
