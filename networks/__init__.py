@@ -4,7 +4,8 @@
 >>> from networks import SABlock, ViT
 >>> SABlock(hidden_size=192, num_heads=6)(torch.zeros(1, 100, 192)).shape
 torch.Size([1, 100, 192])
->>> vit = ViT(1, img_size=32, patch_size=16, hidden_size=48, mlp_dim=96, num_layers=1, num_heads=4, num_classes=5)
+>>> sizes = {"img_size": 32, "patch_size": 16, "hidden_size": 48, "mlp_dim": 96, "num_layers": 1, "num_heads": 4}
+>>> vit = ViT(1, **sizes, num_classes=5, global_pool="avg")
 >>> vit(torch.zeros(2, 1, 32, 32, 32)).shape
 torch.Size([2, 5])
 """

@@ -29,6 +29,8 @@ LOWEST = -0.5
 FLOOR = 0.01
 """Percentiles 0.1 and 0.5 closer than this: the rest has a black of its own, air or the rim of a generous mask. They
 are 0.02 to 0.09 apart in five stripped scans."""
+AIR = 25.0
+"""Percentile of what is no background that air reaches, in a field of view that holds a head and air."""
 BLACK = -0.17
 """Position of black where the rest has none: the median of five stripped scans, whose fluid is brighter than air."""
 
@@ -109,12 +111,14 @@ def find_background(image: NDArray[Any]) -> Background | None:
     rest = sample[sample != commonest]
     if not rest.size:
         return None
-    darkest, dark, brightest = np.percentile(rest, [DARKEST, 5 * DARKEST, BRIGHTEST]).tolist()
+    darkest, dark, quarter, brightest = np.percentile(rest, [DARKEST, 5 * DARKEST, AIR, BRIGHTEST]).tolist()
     span = brightest - darkest
     if span <= 0:
         return None
     position = (float(commonest) - darkest) / span
     has_floor = dark - darkest <= FLOOR * span
+    if position < 0:  # the floor would be air; a cavity of one dark value is none
+        has_floor = has_floor and quarter - darkest <= HIGHEST * span
     if (-HIGHEST if has_floor else LOWEST) <= position <= HIGHEST:
         return None
     return Background(float(commonest), darkest + (0.0 if has_floor else BLACK * span))

@@ -95,7 +95,7 @@ def test_workflows_and_load_find_the_bundle_from_three_folders(moved, folders):
 
 def root_of(config: Path | str | list[str], **overrides: object) -> str:
     workflow = ConfigWorkflow(config, workflow_type="inference", logging_file=False, **overrides)
-    return workflow.parser.get_parsed_content("checkpoint").removesuffix("/models/model.pt")
+    return workflow.parser.get_parsed_content("default_model").removesuffix("/models")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -105,7 +105,7 @@ def test_root_is_the_configs_own_bundle(moved, folders, folder, monkeypatch):
     assert root_of(os.path.relpath(moved / "configs/inference.json")) in (".", os.path.relpath(moved))
     assert root_of([str(moved / f"configs/{name}.json") for name in ("inference", "evaluate")]) == str(moved)
     assert Segmenter(moved / "configs/inference.json", engine="torch", device="cpu", pixdim=COARSE).label_table == (
-        moved / "configs/labels.tsv"
+        moved / "models/labels.tsv"
     )
 
 
@@ -115,7 +115,7 @@ def test_a_root_that_is_given_wins(moved):
     parser = ConfigParser()
     parser.read_config(moved / "configs/inference.json")
     parser["bundle_root"] = "/set"
-    assert parser.get_parsed_content("checkpoint") == "/set/models/model.pt"
+    assert parser.get_parsed_content("default_model") == "/set/models"
 
 
 def test_metadata_and_imports_of_an_overlay_are_monais_as_before(moved, monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from bundle.model import read_model
 from scripts.command import OWN_DATA, read_value
 from scripts.train import read_ids
 from tests.bundle.training.own_training import NETWORK_OPTIONS
+from tests.conftest import ROOT
 from tests.labelled import CODES, write_msd, write_nifti
 from tests.threads import one_thread
 
@@ -85,7 +86,7 @@ def test_seven_commands_lead_from_a_data_set_to_an_archive(data, run_main, tmp_p
     options = ["--output-dir", run, "--fold", 1, "--max_epochs", 1, "--epoch-length", 2, "--init_checkpoint", ""]
     parser = ConfigParser(ConfigParser.load_config_files([*OWN_DATA, str(overlay)]))
     parser["fold"] = 1
-    assert parser.get_parsed_content("output_dir") == "./runs/made/fold_1"
+    assert parser.get_parsed_content("output_dir") == f"{ROOT}/runs/made/fold_1"
     done("train", overlay, *options, *network, "--warmup_steps", 1, "--num_workers", 0)
     model = read_model(run)
     assert (model.task, model.content["split"]["num_folds"]) == ("made", 3)

@@ -203,7 +203,7 @@ def test_hippocampus_task_is_what_the_shipped_model_says_that_it_is(monkeypatch)
     assert given | {"out_channels": 3, "position_grid": position_grid} == model.content["network_def"]
     assert parser.get_parsed_content("max_epochs") * parser.get_parsed_content("epoch_length") == 1340
     parser["fold"] = 2
-    assert parser.get_parsed_content("output_dir") == "./runs/hippocampus/fold_2"
+    assert parser.get_parsed_content("output_dir") == f"{ROOT}/runs/hippocampus/fold_2"
 
 
 def test_shipped_table_is_that_of_the_overlay():

@@ -36,10 +36,17 @@ def with_air(head):
     return np.hypot(head + first, second).round().astype(np.float32)
 
 
+def with_cavity(head):
+    """A stripped head with a cavity of one dark value, darker than all else in it."""
+    offsets = np.indices(head.shape) - np.array(head.shape).reshape(3, 1, 1, 1) / 2
+    return np.where(np.linalg.norm(offsets, axis=0) < 0.15 * min(head.shape), 0.12 * head.max(), head)
+
+
 SOUND = {
     "stripped": lambda head: head,
     "standardised as a whole": lambda head: (head - head.mean()) / head.std(),
     "from -1 to 1": lambda head: head / 500 - 1,
+    "with a dark cavity": with_cavity,
     "with noisy air": with_air,
     "with noise, standardised": lambda head: (with_air(head) - 400) / 300,
     "a little below all else": lambda head: np.where(head == 0, -60, head),
