@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import os
 import sys
-from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from bundle.labels import read_labels
 from bundle.model import read_model
 from bundle.training import InitialWeights
 from networks import TransformerUNet
+from tests.bundle.training.own_training import bundle_root
 from tests.bundle.training.tiny_training import NETWORK
 from tests.conftest import ROOT
 from tests.labelled import NAMES, SHAPE, write_bids, write_msd, write_nifti
@@ -31,18 +30,6 @@ OVERLAY = "configs/own_data.json"
 NETWORK_OPTIONS = {f"network_def#{key}": value for key, value in NETWORK.items()}
 TRAINING = {"max_epochs": 1, "epoch_length": 2, "batch_size": 2, "window": [16, 16, 16], "val_interval": 1}
 TRAINING |= {"num_workers": 1, "warmup_steps": 1, "precision": "float32"}
-
-
-@contextmanager
-def bundle_root():
-    """Work in the bundle's root, as the commands do, and take back the hook for errors that a training sets."""
-    before, hook = Path.cwd(), sys.excepthook
-    os.chdir(ROOT)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        sys.excepthook = hook
 
 
 def run_bundle(*names, **options):
