@@ -13,8 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +37,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", metavar="FILE", help="other weights (default: its own)")
     parser.add_argument("--output-dir", type=Path, metavar="DIR", help="default: the model's folder")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS, help="default: all of them")
-    parser.add_argument("--scans", nargs="+", metavar="SCAN", help="check on these (default: nilearn's MNI152 T1)")
+    parser.add_argument(
+        "--scans",
+        nargs="+",
+        metavar="SCAN",
+        help="check on these (a whole head model: nilearn's MNI152 T1)",
+    )
     parser.add_argument(
         "--config",
         action="append",
@@ -50,44 +53,31 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def prepare_images(preprocessing: Any, scans: list[str] | None, window: Sequence[int] | None) -> dict[str, Tensor]:
+def prepare_images(preprocessing: Any, scans: list[str] | None) -> dict[str, Tensor]:
     """Return each scan as the network sees it, and a batch of two crops of the first one.
 
     Args:
         preprocessing: MONAI transforms of an inference config.
         scans: paths; the sample volume when ``None``.
-        window: voxels of what the model is for, where that is no whole head: so much of the sample's middle is taken.
 
     Raises:
         InputError: when a scan cannot be used (inside MONAI's ``RuntimeError``).
     """
     import torch
 
-    from bundle.errors import BundleWarning
     from scripts.sample_volume import write_sample_volume
 
-    sample = not scans
     with tempfile.TemporaryDirectory() as folder:
         if not scans:
             scans = [str(Path(folder) / "mni152_t1.nii.gz")]
             write_sample_volume(Path(scans[0]))
         images = {Path(scan).name: preprocessing({"image": scan})["image"].as_tensor()[None] for scan in scans}
     name, image = next(iter(images.items()))
-    if sample and window is not None:
-        message = "checked on the middle of the sample's head; --scans takes scans of the model's own kind"
-        warnings.warn(message, BundleWarning, stacklevel=2)
-        image = image[(slice(None), slice(None), *map(_middle, image.shape[2:], window))]
-        name, images = f"middle of {name}", {f"middle of {name}": image}
     size = [min(length, limit) for length, limit in zip(image.shape[2:], CROP, strict=True)]
     crops = [image[0][(slice(None), *(slice(start, start + n) for n in size))] for start in (0, 5)]
     if crops[0].shape == crops[1].shape:
         images[f"two crops of {name}"] = torch.stack(crops)
     return images
-
-
-def _middle(length: int, wanted: int) -> slice:
-    start = max((length - wanted) // 2, 0)
-    return slice(start, min(start + wanted, length))
 
 
 def make_exporter(options: argparse.Namespace) -> tuple[Exporter, Model, list[float]]:
@@ -115,17 +105,16 @@ def make_exporter(options: argparse.Namespace) -> tuple[Exporter, Model, list[fl
     model = parser.get_parsed_content("described")
     if isinstance(model, Ensemble):
         raise OptionError("model", f"found {len(model.members)} models", "one is wanted: each is exported by itself")
+    if not options.scans and model.foreground_crop is None:
+        found = f"none, and the model {model.task} is not for whole heads, as the sample is"
+        raise OptionError("scans", found, "a scan of its own kind is wanted, which the exports are checked on")
     checkpoint, pixdim = (parser.get_parsed_content(name) for name in ("checkpoint", "pixdim"))
     parser.get_parsed_content("model_record")  # warns of another voxel size, refuses other codes
     table = read_labels(parser.get_parsed_content("label_table"))
     base = [read_json(ROOT / "configs" / name) for name in ("metadata.json", "deploy.json")]
     exporter = Exporter(
         load_weights(parser.get_parsed_content("network_def"), checkpoint),
-        prepare_images(
-            parser.get_parsed_content("preprocessing"),
-            options.scans,
-            None if model.foreground_crop else model.content["window"] or model.roi_size,
-        ),
+        prepare_images(parser.get_parsed_content("preprocessing"), options.scans),
         checkpoint,
         metadata_of(base[0], model, table),
         deploy_config(base[1], model, pixdim, table),

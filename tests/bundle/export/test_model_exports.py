@@ -104,6 +104,17 @@ def test_folder_of_another_model_is_refused(exported, run_main, scan, tmp_path):
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
+def test_model_of_less_than_heads_wants_a_scan_of_its_own_kind(run_main, tmp_path):
+    folder = write_folder(tmp_path / "made")
+    done = run_main("scripts.export", "--model", folder, "--forms", "torchscript", "--output-dir", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: scans: none, and the model made is not for whole heads, as the sample is; "
+        "a scan of its own kind is wanted, which the exports are checked on\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_brain_is_exported_with_the_configs_as_they_stand():
     brain = read_model(ROOT / "models")
     assert deploy_config(DEPLOY, brain, brain.pixdim, brain.table) == DEPLOY
