@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from networks.checks import check_sequence
 from networks.kernel import Attend
 from networks.load_hook import before_loading
 from networks.position import apply_rotary
@@ -192,6 +193,9 @@ class AttentionBase(nn.Module):
         context_rotary: Optional[Tensor],
     ) -> Tensor:
         """Let the tokens ``x`` (B, Q, C) attend to ``context`` (B, K, C), or to themselves, and project the result."""
+        check_sequence(x, self.hidden_input_size)
+        if context is not None:
+            check_sequence(context, self.context_input_size, "context")
         queries = x.shape[1]
         keys = queries if context is None else context.shape[1]
         if self.causal and max(queries, keys) > self.sequence_length:
@@ -240,7 +244,7 @@ class SABlock(AttentionBase):
             Tokens, shape (B, N, C), or (B, N, inner_dim) without output projection.
 
         Raises:
-            ValueError: when the mask has another shape, or there are more tokens than the block is made for.
+            ValueError: when tokens or mask have another shape, or there are more tokens than the block is made for.
         """
         return self._attend(x, None, attn_mask, rotary, rotary)
 

@@ -80,5 +80,8 @@ class CrossAttentionBlock(AttentionBase):
 
         Returns:
             Tokens, shape (B, Q, C).
+
+        Raises:
+            ValueError: when tokens, context or mask have another shape.
         """
         return self._attend(x, context, attn_mask, rotary, context_rotary)

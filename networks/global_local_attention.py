@@ -10,8 +10,9 @@ from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor, nn
 
 from networks.attention import AttentionBase
+from networks.checks import check_grid
 from networks.cross_attention import CrossAttentionBlock
-from networks.local_attention import BlockAttention, check_grid
+from networks.local_attention import BlockAttention
 from networks.position import AxialRotary
 
 FUSIONS = ("add", "mult", "avg", "max", "gate")
@@ -80,6 +81,7 @@ class GlobalLocalAttention(nn.Module):
         cells = ensure_tuple_rep(pooled_size if pooled_size is not None else 0, 3)
         if pooled_size is not None and min(cells) < 1:
             raise ValueError(f"pooled_size must be at least 1 along each axis, got {pooled_size}.")
+        self.hidden_size = hidden_size
         self.fusion = fusion
         self.pooled_size = [int(count) for count in cells]
         self.use_global = use_global
@@ -164,7 +166,7 @@ class GlobalLocalAttention(nn.Module):
         Raises:
             ValueError: when tokens or mask have another shape.
         """
-        check_grid(x, attn_mask)
+        check_grid(x, self.hidden_size, attn_mask)
         if self.use_global and self.use_local:
             return self._fuse(self._attend_globally(x, attn_mask), self.local_branch(x, attn_mask))
         if self.use_global:

@@ -10,6 +10,7 @@ from monai.utils.misc import ensure_tuple_rep
 from torch import Tensor, nn
 
 from networks.attention import AttentionBase
+from networks.checks import check_grid
 from networks.position import AxialRotary
 
 
@@ -122,7 +123,7 @@ class BlockAttention(AttentionBase):
         Raises:
             ValueError: when tokens or mask have another shape.
         """
-        check_grid(x, attn_mask)
+        check_grid(x, self.hidden_input_size, attn_mask)
         blocks = self._partition(x)  # (B, nD, nH, nW, b^3, C)
         keys: Optional[Tensor] = None
         if attn_mask is not None or self._needs_mask(x):
@@ -133,11 +134,3 @@ class BlockAttention(AttentionBase):
             rotary = self.rotary(self.block_size[0], self.block_size[1], self.block_size[2])
         out = self._attend(blocks.flatten(0, 3), None, keys, rotary, rotary)
         return self._join(out.reshape(blocks.shape), x.shape[1], x.shape[2], x.shape[3])
-
-
-def check_grid(x: Tensor, attn_mask: Optional[Tensor]) -> None:
-    """Raise unless ``x`` is (B, D, H, W, C) and the mask, if given, a bool tensor (B, D, H, W)."""
-    if x.dim() != 5:
-        raise ValueError(f"tokens must have the shape (B, D, H, W, C), got {x.shape}.")
-    if attn_mask is not None and (attn_mask.dtype != torch.bool or attn_mask.shape != x.shape[:4]):
-        raise ValueError(f"attn_mask must be bool of shape {x.shape[:4]}, got {attn_mask.dtype} of {attn_mask.shape}.")

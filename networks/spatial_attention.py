@@ -55,6 +55,7 @@ class SpatialAttention(nn.Module):
         inner = self.out_channels if expand_first else channels
         if num_heads < 1 or inner % num_heads != 0:
             raise ValueError(f"the width of attention, {inner}, must be divisible by num_heads, got {num_heads}.")
+        self.channels = channels
         self.spatial_dims = spatial_dims
         self.num_heads = num_heads
         self.dim_head = inner // num_heads
@@ -92,10 +93,11 @@ class SpatialAttention(nn.Module):
             Feature map, shape (B, out_channels, ...).
 
         Raises:
-            ValueError: when the input does not have ``spatial_dims`` axes after the channels.
+            ValueError: when the input does not have ``channels`` channels and ``spatial_dims`` axes.
         """
-        if x.dim() != self.spatial_dims + 2:
-            raise ValueError(f"input must have {self.spatial_dims} axes after batch and channels, got {x.shape}.")
+        if x.dim() != self.spatial_dims + 2 or x.shape[1] != self.channels:
+            wanted = f"(B, {self.channels}, {self.spatial_dims} axes)"
+            raise ValueError(f"input must have the shape {wanted}, got {x.shape}.")
         if self.use_combined_linear:
             q, k, v = self.qkv(x).chunk(3, dim=1)
         else:

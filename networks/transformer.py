@@ -8,6 +8,7 @@ from monai.networks.blocks.mlp import MLPBlock
 from torch import Tensor, nn
 
 from networks.attention import SABlock
+from networks.checks import check_sequence_or_grid
 from networks.cross_attention import CrossAttentionBlock
 from networks.global_local_attention import GlobalLocalAttention
 from networks.load_hook import before_loading
@@ -73,6 +74,7 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         check_attention(attention, save_attn, causal, include_fc)
+        self.hidden_size = hidden_size
         self.attends_globally = attention == "global"
         self.with_cross_attention = with_cross_attention
         options: dict[str, Any] = {
@@ -142,7 +144,11 @@ class TransformerBlock(nn.Module):
 
         Returns:
             Tensor of the shape of ``x``.
+
+        Raises:
+            ValueError: when tokens, context or mask have another shape.
         """
+        check_sequence_or_grid(x, self.hidden_size)
         normed = self.norm1(x)
         if self.attends_globally:
             x = x + self.attn(normed.flatten(1, -2), attn_mask, rotary).reshape(x.shape)

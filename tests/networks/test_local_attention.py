@@ -248,7 +248,7 @@ def test_exports_with_dynamic_batch_and_grid():
         (lambda: GlobalLocalAttention(HIDDEN, HEADS, 4, "sum"), "one of add, mult, avg, max, gate, got 'sum'"),
         (lambda: GlobalLocalAttention(HIDDEN, HEADS, 4, use_global=False, use_local=False), "must not both be False"),
         (lambda: GlobalLocalAttention(HIDDEN, HEADS, 4, pooled_size=(2, 0, 2)), "pooled_size must be at least 1"),
-        (lambda: BlockAttention(HIDDEN, HEADS, 4)(torch.zeros(2, 9, HIDDEN)), r"\(B, D, H, W, C\)"),
+        (lambda: BlockAttention(HIDDEN, HEADS, 4)(torch.zeros(2, 9, HIDDEN)), rf"\(B, D, H, W, {HIDDEN}\)"),
         (lambda: BlockAttention(HIDDEN, HEADS, 4)(tokens(), torch.ones(2, *GRID)), "must be bool of shape"),
         (lambda: GlobalLocalAttention(HIDDEN, HEADS, 4)(tokens(), torch.ones(2, 5, 6, dtype=torch.bool)), "bool of"),
     ],
