@@ -83,7 +83,7 @@ def segment_aside(name: str, models: list[Path], output_dir: Path) -> tuple[dict
         for row in csv.DictReader(file):
             dice.setdefault(row["structure"], {})[row["case"]] = float(row["dice"])
     records = [json.loads(path.read_text(encoding="utf-8")) for path in results.glob("*/*_record.json")]
-    return dice, sum(record["stages"]["network"]["seconds"] for record in records)
+    return dice, sum(record["run"]["stages"]["network"]["seconds"] for record in records)
 
 
 def print_table(found: dict[str, tuple[dict[str, dict[str, float]], float]]) -> None:
