@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.choices import ENGINES, PRECISIONS
+from bundle.lean import load_monai_alone
 from scripts.command import ROOT, make_parser, print_error, run_program
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="inference config (default: configs/inference.json), or an overlay that goes over it; may be given again",
     )
     options = parser.parse_args(arguments)
+    options.lean = False
     options.config = options.config or [str(CONFIG)]
     options.model = options.model[0] if options.model and len(options.model) == 1 else options.model
     return options
@@ -80,6 +82,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs, say what is left out, and return the number of those that failed."""
+    if options.lean:
+        load_monai_alone()
+
     from bundle.io import list_inputs
     from bundle.results import RunRecord, plan_outputs
 
@@ -142,7 +147,10 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    return run_program(run, parse_arguments(arguments))
+    options = parse_arguments(arguments)
+    # A config of one's own may name anything of MONAI's, and a caller in Python may use it afterwards.
+    options.lean = __name__ == "__main__" and options.config == [str(CONFIG)]
+    return run_program(run, options)
 
 
 if __name__ == "__main__":
