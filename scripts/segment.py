@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.choices import ENGINES, PRECISIONS
 from bundle.lean import load_monai_alone
+from bundle.warned import warn
 from scripts.command import ROOT, make_parser, print_error, run_program
 
 if TYPE_CHECKING:
@@ -112,11 +112,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord) -> int:
-    """Segment scans one after another, note what becomes of them, and return the number of those that failed."""
+    """Segment scans, note what becomes of them in their order, and return the number of those that failed.
+
+    One scan is read while the network is at the next one and the last one is written.
+    """
     from torch import device
     from tqdm import tqdm
 
+    from bundle.inference.pipeline import pipeline
     from bundle.inference.segmenter import Segmenter
+    from bundle.results.record import STAGES_KEY
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(options, name)) is not None}
     overrides |= {"output_dir": options.output_dir, "overwrite": options.overwrite, "bundle_root": str(ROOT)}
@@ -125,12 +130,18 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
     segmenter = Segmenter(options.config, **overrides)
     print(f"engine {segmenter.engine}")
     failed = 0
-    with tqdm(paths, unit="scan", disable=None) as bar:
-        for path in bar:
+    with (
+        pipeline(paths, segmenter.read, segmenter.compute) as outcomes,
+        tqdm(outcomes, unit="scan", total=len(paths), disable=None) as bar,
+    ):
+        for outcome in bar:
+            path = outcome.item
             bar.set_postfix_str(Path(path).name)
-            started = time.perf_counter()
+            for warning in outcome.warnings:
+                warn(warning)
             try:
-                outputs = segmenter.segment(path)
+                scan = outcome.get()
+                outputs = segmenter.write(scan)
             except Exception as error:  # one bad scan must not stop the others
                 failed += 1
                 with bar.external_write_mode(sys.stderr):
@@ -138,10 +149,10 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
                 record.failed(path, error)
                 continue
             record.segmented(path)
-            seconds = time.perf_counter() - started
             names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.sidecar, outputs.record))
-            line = f"{outputs.label_map}  {names}  {seconds:.1f} s"
+            line = f"{outputs.label_map}  {names}  {scan[STAGES_KEY].seconds():.1f} s"
             tqdm.write(" ".join(line.splitlines()))  # a name may hold a line break
+            del scan, outcome
     return failed
 
 

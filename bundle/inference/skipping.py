@@ -1,6 +1,7 @@
 """A MONAI workflow that goes on past a scan that cannot be used: its data set and its evaluator.
 
-Its batches are made in ``batches.py``. ``tests/bundle/inference/test_skipping.py`` holds it, with and without worker processes.
+Its batches are those of ``batches.py``. ``tests/bundle/inference/test_skipping.py`` holds it, with and without worker
+processes.
 """
 
 from __future__ import annotations
