@@ -11,7 +11,7 @@ DEVELOPMENT := .venv/.development-installed
 SAMPLE := output/mni152_t1.nii.gz
 RESULT := output/demo/mni152_t1/mni152_t1
 
-BENCHMARKS := anatomy attention attention_scaling engines flags qkv_training speed startup unetr
+BENCHMARKS := anatomy attention attention_scaling end_to_end engines flags qkv_training startup unetr
 
 .PHONY: help demo test coverage lint audit bench bundle clean
 

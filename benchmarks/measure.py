@@ -123,6 +123,19 @@ def time_rounds(runs: Mapping[Key, Callable[[], object]], rounds: int, seconds: 
     return {form: times[form] for form in runs}
 
 
+def run_rounds(runs: Mapping[Key, Callable[[], Value]], rounds: int) -> dict[Key, list[Value]]:
+    """Return what each form gave in every round; a round runs each form once, in an order that is drawn."""
+    shuffle = random.Random(0).shuffle
+    order = list(runs)
+    found: dict[Key, list[Value]] = {form: [] for form in order}
+    for number in range(rounds):
+        shuffle(order)
+        for form in order:
+            print(f"{form}, {number + 1} of {rounds} ...", file=sys.stderr, flush=True)
+            found[form].append(runs[form]())
+    return found
+
+
 def available_gib() -> float:
     """Return the memory that programs can still have, by /proc/meminfo."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -7,14 +7,13 @@ the MNI152 T1 at 1 mm is segmented. Prints median seconds, the ratios of first t
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from statistics import median
 
+from benchmarks.child import run_child
 from benchmarks.measure import (
     CHECKPOINT,
     describe_machine,
@@ -43,17 +42,9 @@ def result_seconds(image: str, cache_home: str) -> float:
     Raises:
         SystemExit: when there is none.
     """
-    environment = os.environ | {"XDG_CACHE_HOME": cache_home, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryDirectory() as folder:
         command = [*SEGMENT, image, "--output-dir", folder, "--device", "cpu"]
-        started = time.perf_counter()
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            seconds = next((time.perf_counter() - started for line in process.stdout if RESULT in line), None)
-            process.stdout.read()
-        if seconds is None:
-            raise SystemExit(f"error: {' '.join(command)}: printed no result, exit code {process.returncode}")
-    return seconds
+        return run_child(command, RESULT, {"XDG_CACHE_HOME": cache_home}).results[0]
 
 
 def load_seconds(cache_dir: str) -> float:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bundle.choices import ENGINES, PRECISIONS
+from bundle.lean import load_monai_alone
+from bundle.warned import warn
 from scripts.command import ROOT, make_parser, print_error, run_program
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="inference config (default: configs/inference.json), or an overlay that goes over it; may be given again",
     )
     options = parser.parse_args(arguments)
+    options.lean = False
     options.config = options.config or [str(CONFIG)]
     options.model = options.model[0] if options.model and len(options.model) == 1 else options.model
     return options
@@ -80,6 +82,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs, say what is left out, and return the number of those that failed."""
+    if options.lean:
+        load_monai_alone()
+
     from bundle.io import list_inputs
     from bundle.results import RunRecord, plan_outputs
 
@@ -107,11 +112,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord) -> int:
-    """Segment scans one after another, note what becomes of them, and return the number of those that failed."""
+    """Segment scans, note what becomes of them in their order, and return the number of those that failed.
+
+    The results of one scan are written while the next one is read and segmented.
+    """
     from torch import device
     from tqdm import tqdm
 
+    from bundle.inference.pipeline import pipeline
     from bundle.inference.segmenter import Segmenter
+    from bundle.results.record import STAGES_KEY
 
     overrides = {name: value for name in OVERRIDES if (value := getattr(options, name)) is not None}
     overrides |= {"output_dir": options.output_dir, "overwrite": options.overwrite, "bundle_root": str(ROOT)}
@@ -120,12 +130,19 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
     segmenter = Segmenter(options.config, **overrides)
     print(f"engine {segmenter.engine}")
     failed = 0
-    with tqdm(paths, unit="scan", disable=None) as bar:
-        for path in bar:
+    with (
+        # One thread for both: a scan that is read while the network is at another costs a seventh more memory.
+        pipeline(paths, lambda path: segmenter.compute(segmenter.read(path))) as outcomes,
+        tqdm(outcomes, unit="scan", total=len(paths), disable=None) as bar,
+    ):
+        for outcome in bar:
+            path = outcome.item
             bar.set_postfix_str(Path(path).name)
-            started = time.perf_counter()
+            for warning in outcome.warnings:
+                warn(warning)
             try:
-                outputs = segmenter.segment(path)
+                scan = outcome.get()
+                outputs = segmenter.write(scan)
             except Exception as error:  # one bad scan must not stop the others
                 failed += 1
                 with bar.external_write_mode(sys.stderr):
@@ -133,16 +150,19 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
                 record.failed(path, error)
                 continue
             record.segmented(path)
-            seconds = time.perf_counter() - started
             names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.sidecar, outputs.record))
-            line = f"{outputs.label_map}  {names}  {seconds:.1f} s"
+            line = f"{outputs.label_map}  {names}  {scan[STAGES_KEY].seconds():.1f} s"
             tqdm.write(" ".join(line.splitlines()))  # a name may hold a line break
+            del scan, outcome
     return failed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    return run_program(run, parse_arguments(arguments))
+    options = parse_arguments(arguments)
+    # A config of one's own may name anything of MONAI's, and a caller in Python may use it afterwards.
+    options.lean = __name__ == "__main__" and options.config == [str(CONFIG)]
+    return run_program(run, options)
 
 
 if __name__ == "__main__":

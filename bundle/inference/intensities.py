@@ -6,7 +6,6 @@ other rules step in only where those would mislead by far, and a warning says so
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from monai.transforms.utils_pytorch_numpy_unification import percentile
 
 from bundle.errors import IntensityWarning
 from bundle.io.scale import background_metadata, find_background, measure_inside, scale_metadata
+from bundle.warned import warn
 
 OUTSHONE = 2.0
 """From so many times the inside's level on, the upper percentile is not the brain's: it is 1.05 to 1.26 times in five
@@ -103,4 +103,4 @@ def _note(image: Any, values: Mapping[str, float | str]) -> None:
 
 def _warn(image: Any, message: str) -> None:
     name = getattr(image, "meta", {}).get("filename_or_obj", "image")
-    warnings.warn(f"{name}: {message}", IntensityWarning, stacklevel=4)
+    warn(IntensityWarning(f"{name}: {message}"), stacklevel=4)

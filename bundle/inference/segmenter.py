@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bundle.engines import EngineNetwork
-from bundle.errors import BundleWarning, MissingError, OptionError
+from bundle.errors import MissingError, OptionError
 from bundle.inference.settings import config_content
 from bundle.io.memory import load_volume
 from bundle.io.monai_reader import volume_metadata
@@ -30,10 +29,13 @@ from bundle.results.plan import check_outputs_of
 from bundle.results.record import STAGES_KEY, Stages
 from bundle.results.segmentation import keep_outputs
 from bundle.running import check_known
+from bundle.warned import warn, warnings_kept
 
 INFERENCE = Path(__file__).resolve().parents[2] / "configs" / "inference.json"
 OWN_IDS = ("bundle_root", "output_dir", "overwrite")
 """What a segmenter knows itself, whether or not the config does."""
+PATHS_KEY = "output_paths"
+"""Where a scan's dictionary holds the paths of its outputs."""
 PLAIN_IDS = ("output_dir", "model", "checkpoint", "cache_dir", "label_table", "dataset_dir", "datalist")
 """Ids whose overrides are names of files and never an expression, a reference or a macro of MONAI's."""
 
@@ -129,17 +131,46 @@ class Segmenter:
             ExistsError: when an output exists and ``overwrite`` is false, or may never be replaced.
             WriteError: when the outputs could not be written.
         """
+        return self.write(self.compute(self.read(path)))
+
+    def read(self, path: str | Path) -> dict[str, Any]:
+        """Read and prepare one scan: the first of the three stages of :meth:`segment`, which may run in three threads.
+
+        Returns:
+            What the preprocessing makes of it; ``image`` is what the network will see.
+
+        Raises:
+            InputError, ExistsError, WriteError: as :meth:`segment`.
+        """
         paths = check_outputs_of(path, self.output_dir, self.overwrite)
         stages = Stages()
         # MONAI's loader takes a leading ~ for a user's home.
         data = self.preprocessing({"image": os.path.abspath(path) if str(path).startswith("~") else str(path)})
         stages.end("read")
+        return {**data, STAGES_KEY: stages, PATHS_KEY: paths}
+
+    def compute(self, data: Mapping[str, Any]) -> dict[Any, Any]:
+        """Return what :meth:`read` gave with the label map of the scan as ``pred``, shape (X, Y, Z) of its file."""
+        stages: Stages = data[STAGES_KEY]
+        stages.begin()
         logits = self.logits(data)
         stages.end("network")
         result = self._restore(data, logits)
         del logits  # hundreds of megabytes
+        result["pred"] = _codes(result)
+        stages.end("restore")
+        return result
+
+    def write(self, result: Mapping[Any, Any]) -> OutputPaths:
+        """Write the outputs of what :meth:`compute` gave and return their paths.
+
+        Raises:
+            ExistsError, WriteError: as :meth:`segment`.
+        """
+        result[STAGES_KEY].begin()
         for save in self._saving:
-            save({**result, "pred": _codes(result), STAGES_KEY: stages})
+            save(result)
+        paths: OutputPaths = result[PATHS_KEY]
         return paths
 
     def segment_array(
@@ -168,12 +199,10 @@ class Segmenter:
             OptionError: when an argument is none that could be, or the config loads no image first.
         """
         stages = Stages()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with warnings_kept() as given:
             volume = load_volume(image, affine, assume_affine, fill_nonfinite, frame, trust)
-        given = [entry.message for entry in caught if issubclass(entry.category, BundleWarning)]
-        for message in given:
-            warnings.warn(message, stacklevel=2)
+        for warning in given:
+            warn(warning, stacklevel=2)
         load, *rest = self.preprocessing.transforms
         if not isinstance(load, LoadImaged):
             raise OptionError("preprocessing", f"found {type(load).__name__} first", "MONAI's LoadImaged is wanted")

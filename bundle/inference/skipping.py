@@ -1,6 +1,7 @@
-"""A MONAI workflow that goes on past a scan that cannot be used: its data set, its batches and its evaluator.
+"""A MONAI workflow that goes on past a scan that cannot be used: its data set and its evaluator.
 
-``tests/bundle/inference/test_skipping.py`` holds it, with and without worker processes.
+Its batches are those of ``batches.py``. ``tests/bundle/inference/test_skipping.py`` holds it, with and without worker
+processes.
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ignite.engine import Events
-from monai.data import Dataset, list_data_collate
+from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.utils import ensure_tuple
 
 from bundle.errors import error_line
+from bundle.inference.batches import FAILED
 from bundle.results import Failures
 from bundle.results.record import STAGES_KEY, Stages
 
 ENDINGS = (KeyboardInterrupt, SystemExit)
 """How a process is told to end: Ctrl-C, and SIGTERM (``bundle.process``)."""
-FAILED = "failed"
-"""Key of an item, or of a batch, under which the reason stands why a scan could not be loaded."""
 
 
 class SkippingDataset(Dataset):
@@ -53,14 +53,6 @@ class SkippingDataset(Dataset):
             if not self.skip:
                 raise
             return {FAILED: error_line(error, str(self.data[index].get("image", "")))}
-
-
-def collate_scans(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return MONAI's batch of the items that could be loaded, with the reasons of the others under ``failed``."""
-    reasons = [item[FAILED] for item in items if FAILED in item]
-    loaded = [item for item in items if FAILED not in item]
-    batch: dict[str, Any] = list_data_collate(loaded) if loaded else {}
-    return {**batch, FAILED: reasons} if reasons else batch
 
 
 def _unless_told_to_end(record: logging.LogRecord) -> bool:

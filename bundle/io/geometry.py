@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.errors import GeometryWarning, InputError
 from bundle.io.forms import AFFINE_FORMS, FormDifference, compare_forms, has_both, read_qform
+from bundle.warned import warn
 
 MIN_SPACING = 0.05
 """mm; finer voxels are microscopy."""
@@ -166,7 +166,7 @@ def _place_by_both(header: Nifti1Header, path: Path, shape: tuple[int, ...], tru
     if other in problems:
         if not trust:
             found = f"{problems[other].found} beside a sound {source}"
-            warnings.warn(f"{path}: {found}; the {source} is used", GeometryWarning, stacklevel=5)
+            warn(GeometryWarning(f"{path}: {found}; the {source} is used"), stacklevel=5)
         return Grid(path, shape, forms[source], source)
     difference = compare_forms(forms["sform"], forms["qform"], shape)
     if difference.contradicts and not trust:
@@ -210,7 +210,7 @@ def _check_pixdim(header: Nifti1Header, affine: NDArray[np.float64], path: Path)
     if not error <= MAX_PIXDIM_ERROR:
         raise _refusal(path, found, f"at most {MAX_PIXDIM_ERROR:.0%} of difference is wanted")
     if error > PIXDIM_ROUNDING:
-        warnings.warn(f"{path}: {found}; the affine is used", GeometryWarning, stacklevel=5)
+        warn(GeometryWarning(f"{path}: {found}; the affine is used"), stacklevel=5)
 
 
 def _refusal(path: Path, found: str, wanted: str) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from monai.transforms.compose import Compose
 from monai.transforms.io.dictionary import SaveImaged
 from monai.transforms.transform import MapTransform
 
-from bundle.errors import BundleWarning, FlagWarning
+from bundle.errors import FlagWarning
 from bundle.io import Volume, output_path, read_volume, write_label_map
 from bundle.io.names import printable
 from bundle.io.reading import AS_STORED, Reading, reading_of
@@ -47,6 +46,7 @@ from bundle.results.reference import DEFAULT_REFERENCES, Reference, read_referen
 from bundle.results.rules import Limit
 from bundle.results.sidecar import bids_sidecar
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
+from bundle.warned import warn, warnings_kept
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def save_outputs(
         write_json(record, written.record)
     if lines:
         message = f"{source}: look twice: {'; '.join(lines)}; see {paths.record.name}"
-        warnings.warn(message, FlagWarning, stacklevel=2)
+        warn(FlagWarning(message), stacklevel=2)
     return paths
 
 
@@ -138,11 +138,9 @@ def _read_again(source: str | Path, reading: Reading) -> tuple[Volume, list[str]
 
     The warnings were given when it was read for segmentation.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_kept() as kept:
         volume = read_volume(source, True, reading.fill_nonfinite, reading.frame, reading.trust)
-    messages = [entry.message for entry in caught if issubclass(entry.category, BundleWarning)]
-    return volume, [without_folder(message, volume) for message in messages]
+    return volume, [without_folder(message, volume) for message in kept]
 
 
 def without_folder(message: Warning | str, volume: Volume) -> str:

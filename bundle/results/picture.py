@@ -11,7 +11,7 @@ from bundle.io.geometry import voxel_volume
 from bundle.io.whole import whole_file
 from bundle.labels import Label
 from bundle.results.legend import SWATCH, legend_entries, swatch
-from bundle.results.page import FONT_SIZE, Page, Pixels, text_width
+from bundle.results.page import FONT_SIZE, LETTER_FONT, Page, Pixels, text_width
 from bundle.results.panels import head_panel, structure_panel
 from bundle.results.scene import AXIS_ENDS, AXIS_NAMES, PLANES, Array, Floats, Plane, Scene, make_scene
 from bundle.results.volumes import LabelArray, count_voxels
@@ -28,7 +28,6 @@ FOOTER_HEIGHT = 30
 ROW_NAME_WIDTH = 34
 ROW_WIDTH = COLUMNS * (CELL_WIDTH + GAP)
 LEGEND_ROW_HEIGHT = 25
-LETTER_FONT = "DejaVu Sans Mono"  # its I has serifs and is no bar
 TITLE_SIZE = 18
 LETTER_INSET = 9
 HEAD_LETTER_SIZE = 22
@@ -124,7 +123,7 @@ def _heading(title: str, found: bool) -> str:
     return _fitted(title, TITLE_SIZE, COLUMNS * CELL_WIDTH - text_width(remark, TITLE_SIZE)) + remark
 
 
-def _fitted(text: str, size: float, room: float) -> str:
+def _fitted(text: str, size: int, room: float) -> str:
     """Return a text in one line, cut off where it would be wider than ``room`` pixels."""
     line = " ".join(text.split())
     shown = line
@@ -175,7 +174,7 @@ def _draw_row(
         page.write(left + width / 2, top + height + CAPTION_HEIGHT / 2, _position(scene, plane, index))
 
 
-def _put(page: Page, corner: tuple[int, int], panel: Pixels, plane: Plane, inset: int, size: float = FONT_SIZE) -> None:
+def _put(page: Page, corner: tuple[int, int], panel: Pixels, plane: Plane, inset: int, size: int = FONT_SIZE) -> None:
     """Put a panel on the page, with the letters of the directions at its edges."""
     left, top = corner
     height, width, _ = panel.shape

@@ -65,6 +65,14 @@ class Stages:
             name: {"seconds": None, "peak_memory_bytes": None} for name in STAGES
         }
 
+    def begin(self) -> None:
+        """Start the clock anew: what was waited for since the last stage is none's."""
+        self._started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Return the seconds of all stages so far."""
+        return float(sum(stage["seconds"] or 0.0 for stage in self.content.values()))
+
     def end(self, name: str) -> None:
         """Note that a stage is over, and that the next one starts."""
         now = time.perf_counter()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from bundle.results.flags import Flag, find_flags, flag_lines, looked_for
 from bundle.results.outputs import SaveOutputsd, find_evidence
 from bundle.results.record import scan_record
 from bundle.results.volumes import StructureVolume
+from bundle.warned import warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,5 +59,5 @@ def keep_outputs(
     found = (evidence.totals, evidence.rows, flags, looked_for(save.table, save.limits))
     record = scan_record(volume, reading, warned, (), *found, notes, save.table)
     if lines := flag_lines(flags):
-        warnings.warn(f"{volume.path}: look twice: {'; '.join(lines)}", FlagWarning, stacklevel=2)
+        warn(FlagWarning(f"{volume.path}: look twice: {'; '.join(lines)}"), stacklevel=2)
     return Segmentation(image, record, tuple(flags), {row.name: row for row in evidence.rows})

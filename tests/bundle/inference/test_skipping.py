@@ -8,7 +8,8 @@ import pytest
 from monai.bundle import run
 
 from bundle.errors import InputError, one_line, root_cause
-from bundle.inference.skipping import FAILED, SkippingDataset, collate_scans
+from bundle.inference.batches import FAILED, collate_scans
+from bundle.inference.skipping import SkippingDataset
 from tests.conftest import ROOT
 
 COARSE = {"pixdim": [6.0] * 3, "precision": "float32", "engine": "torch"}
