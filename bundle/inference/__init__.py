@@ -5,6 +5,7 @@ from bundle.errors import WeightsError
 from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
 from bundle.inference.confidence import MeasureConfidenced, mean_margins
 from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
+from bundle.inference.label_values import LabelValuesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.settings import running_config
 from bundle.inference.skipping import SkippingDataset, SkippingEvaluator, collate_scans
@@ -14,6 +15,7 @@ from bundle.io import load_weights
 __all__ = [
     "ENGINES",
     "KeepLargestComponentsd",
+    "LabelValuesd",
     "MeasureConfidenced",
     "PlaceBackgroundd",
     "RestoreLabelMapd",
