@@ -33,9 +33,7 @@ class LabelValuesd(MapTransform):
         OptionError: for other values.
     """
 
-    def __init__(
-        self, keys: KeysCollection, values: str = "channels", label_table: str | Path = DEFAULT_TABLE
-    ) -> None:
+    def __init__(self, keys: KeysCollection, values: str = "channels", label_table: str | Path = DEFAULT_TABLE) -> None:
         super().__init__(keys)
         if values not in LABEL_VALUES:
             raise OptionError("label_values", f"found {values!r}", f"one of {', '.join(LABEL_VALUES)} is wanted")
