@@ -1,7 +1,7 @@
 """Segments as MonaiBundleInferenceOperator of MONAI Deploy App SDK 4.0 does: arguments BUNDLE SCAN OUT.npy.
 
-A bundle is a TorchScript archive, or a folder with ``models/model.pt``. The SDK itself needs holoscan, which brings CUDA
-along; what it does with either is imitated from its source.
+A bundle is a TorchScript archive, or a folder with ``models/model.pt``. The SDK itself needs holoscan, which brings
+CUDA along; what it does with either is imitated from its source.
 """
 
 from __future__ import annotations
