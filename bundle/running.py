@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from monai.bundle import ConfigParser, scripts
 
-from bundle.errors import OptionError
+from bundle.errors import ExportError, OptionError, show_errors_in_one_line
 
 OF_MONAI = (
     *("workflow_type", "workflow", "meta_file", "logging_file", "init_id", "run_id", "final_id", "tracking"),
@@ -105,6 +106,20 @@ def _meant(above: Sequence[str], part: str, stored: Mapping[str, Any], known: Se
         return f"did you mean {'#'.join((first, *rest))}?"
     alike = difflib.get_close_matches(part, known, 1) or difflib.get_close_matches(part, stored, 1)
     return f"did you mean {'#'.join((*above, *alike))}?" if alike else "an id of the config is wanted"
+
+
+def check_tensorrt() -> None:
+    """Refuse ``monai.bundle trt_export`` where there is no GPU, in one line; does nothing where another command runs.
+
+    Raises:
+        ExportError: when PyTorch finds no GPU, on which TensorRT builds its engine.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code is not scripts.trt_export.__code__:
+        frame = frame.f_back
+    if frame is not None and not torch.cuda.is_available():
+        show_errors_in_one_line()
+        raise ExportError("trt_export", "found no GPU that PyTorch can use", "TensorRT builds its engine on one")
 
 
 def raw_config(name: str) -> Any:

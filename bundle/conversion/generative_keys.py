@@ -6,6 +6,7 @@
 | attention of a feature map | ``norm``, ``to_q``, ``proj_attn`` | ``norm``, ``attn.to_q``, ``attn.out_proj`` |
 | attention of ``DiffusionModelUNet`` with conditions | ``attn1.to_out.0`` | ``attn1.out_proj`` |
 | upsampling | ``conv.conv`` | ``postconv.conv`` |
+| norm of a ``SPADE`` with weights | ``param_free_norm.N`` | ``param_free_norm`` |
 
 A transposed upsampling of ``AutoencoderKL`` has kernels of 3 in one and of 2 in the other, and goes neither way.
 GenerativeModels trains ``proj_attn`` of a feature map along and never applies it; MONAI's blocks apply ``out_proj`` and
@@ -40,6 +41,9 @@ UPSAMPLER = r"((?:.*\.)?(?:up_blocks\.\d+\.upsampler|decoder\.blocks\.\d+)\.)"
 THEIR_UPSAMPLER = re.compile(rf"{UPSAMPLER}conv\.conv\.(weight|bias)")
 OUR_UPSAMPLER = re.compile(rf"{UPSAMPLER}postconv\.conv\.(weight|bias)")
 TRANSPOSED = re.compile(r"(?:.*\.)?decoder\.blocks\.\d+\.deconv\.(?:weight|bias)")
+THEIR_SPADE_NORM = re.compile(r"((?:.*\.)?param_free_norm\.)N\.(weight|bias)")
+OUR_SPADE_NORM = re.compile(r"((?:.*\.)?param_free_norm\.)(weight|bias)")
+SPADE = re.compile(r"((?:.*\.)?)mlp_gamma\.conv\.weight")
 MARK = re.compile(r"(?:.*\.)?(?:proj_attn|to_out\.0|upsampler\.conv\.conv)\.(?:weight|bias)")
 
 
@@ -81,12 +85,18 @@ def generative_to_bundle(state: State, network: nn.Module | None, notes: list[st
             return f"{match[1]}out_proj.{match[2]}"
         if match := THEIR_UPSAMPLER.fullmatch(key):
             return f"{match[1]}postconv.conv.{match[2]}"
+        if match := THEIR_SPADE_NORM.fullmatch(key):
+            return f"{match[1]}{match[2]}"
         return _rename_norms(key, blocks, {"norm2": "norm_cross_attn", "norm3": "norm2"})
 
     result = _renamed({key: value for key, value in state.items() if key not in buffers}, name_of)
     if buffers:
         notes.append(f"dropped {', '.join(buffers)}")
     settle_projections(result, spatial, wanted, notes)
+    spades = [match[1] for key in result if (match := SPADE.fullmatch(key))]
+    plain = [f"{prefix}param_free_norm" for prefix in spades if f"{prefix}param_free_norm.weight" not in result]
+    if plain:
+        notes.append(f"GenerativeModels' outputs need eps = 1e-5, in MONAI 1e-6, in {', '.join(plain)}")
     unsure = [key for key in state if THEIR_UPSAMPLER.fullmatch(key) and "decoder.blocks." in key]
     if unsure and network is None:
         notes.append(f"took for convolutions that are not transposed, which only a network tells: {', '.join(unsure)}")
@@ -140,6 +150,8 @@ def bundle_to_generative(state: State, network: nn.Module | None, notes: list[st
             return _their_projection(match[1], match[2], blocks, spatial, wanted)
         if match := OUR_UPSAMPLER.fullmatch(key):
             return f"{match[1]}conv.conv.{match[2]}"
+        if match := OUR_SPADE_NORM.fullmatch(key):
+            return f"{match[1]}N.{match[2]}"
         return _rename_norms(key, blocks, {"norm_cross_attn": "norm2", "norm2": "norm3"})
 
     result = _renamed({key: value for key, value in state.items() if key not in unused}, name_of)
@@ -164,7 +176,7 @@ def undecided_keys(state: Iterable[str], source: str) -> list[str]:
     if source == "generative":
         blocks = generative_blocks(keys)
         norms = [f"{block}{norm}.{kind}" for block in blocks for norm in ("norm2", "norm3") for kind in KINDS]
-        names = (PROJ_ATTN, TO_OUT, THEIR_UPSAMPLER)
+        names = (PROJ_ATTN, TO_OUT, THEIR_UPSAMPLER, THEIR_SPADE_NORM)
         return [key for key in keys if key in norms or any(name.fullmatch(key) for name in names)]
     prefixes = {f"{block}{part}." for block in _our_blocks(keys) for part in ("attn", "cross_attn")}
     prefixes |= {key.removesuffix("norm.weight") + "attn." for key in keys if key.endswith("norm.weight")}

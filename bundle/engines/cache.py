@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from bundle import forms
+from bundle.engines.state import weights_digest
 from bundle.errors import EngineWarning
 from bundle.io.whole import whole_folder
 from bundle.provenance import sha256, versions
@@ -39,13 +40,14 @@ def compiled_folder(folder: Path) -> Path | None:
     return compiled if os.access(compiled, os.W_OK) else None
 
 
-def content_key(network: nn.Module, checkpoint: str | Path, packages: Iterable[str]) -> str:
+def content_key(network: nn.Module, checkpoint: str | Path | None, packages: Iterable[str]) -> str:
     """Return a hexadecimal key for weights, structure, source code and the versions of packages.
 
     Two networks of one key compute the same function: it covers the checkpoint's bytes, each module's class and plain
-    attributes, the source files next to the network's class, and the packages that convert.
+    attributes, the source files next to the network's class, and the packages that convert. Without a checkpoint, the
+    network's own weights take the place of its bytes.
     """
-    digest = hashlib.sha256(sha256(checkpoint).encode())
+    digest = hashlib.sha256((weights_digest(network) if checkpoint is None else sha256(checkpoint)).encode())
     for name, module in network.named_modules():
         plain = sorted((key, value) for key, value in vars(module).items() if isinstance(value, PLAIN))
         digest.update(f"{name} {type(module).__qualname__} {plain}\n".encode())

@@ -81,13 +81,18 @@ def _load(
         check_sidecar(checkpoint)
     if choice.engine == "torchscript":
         script = read_torchscript(checkpoint, device) if exported else _script(network_def, checkpoint)
-        return TorchNetwork(script.to(device), choice.bfloat16)
+        constants = () if exported else script.state_dict().keys() - network_def.state_dict().keys()
+        return TorchNetwork(script.to(device), choice.bfloat16, constants)
     if choice.engine == "torch":
         return TorchNetwork(load_weights(network_def, checkpoint).to(device), choice.bfloat16)
+    if not exported:
+        load_weights(network_def, checkpoint)
     model = checkpoint if exported else _convert(choice.engine, network_def, checkpoint, folder)
-    if choice.engine == "openvino":
-        return OpenVinoNetwork(model, choice.bfloat16, compiled_folder(folder))
-    return OnnxNetwork(model)
+    openvino = choice.engine == "openvino"
+    network = OpenVinoNetwork(model, choice.bfloat16, compiled_folder(folder)) if openvino else OnnxNetwork(model)
+    if not exported:
+        network.follow(network_def, lambda changed: _convert(choice.engine, changed, None, folder))
+    return network
 
 
 def _script(network_def: nn.Module, checkpoint: Path) -> nn.Module:
@@ -95,10 +100,9 @@ def _script(network_def: nn.Module, checkpoint: Path) -> nn.Module:
     return script
 
 
-def _convert(engine: str, network_def: nn.Module, checkpoint: Path, folder: Path) -> Path:
-    """Return the file in the cache to which a network with its weights is converted for an engine."""
+def _convert(engine: str, network: nn.Module, checkpoint: Path | None, folder: Path) -> Path:
+    """Return the file in the cache to which a network with its weights, those of a file or not, is converted."""
     form, packages, read = CONVERSIONS[engine]
-    network = load_weights(network_def, checkpoint)
 
     def make(path: Path) -> None:
         form.make(Source(network), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bundle.engines.channels_last import to_channels_last
+from bundle.engines.state import convert_again_after_loading, hide_in_state_dict
 from bundle.errors import ExportError
 from bundle.machine import available_cores
 from bundle.privacy import load_openvino
@@ -56,6 +58,7 @@ class InFloat32(nn.Module):
         super().__init__()
         self.part = part
         self.dtype = dtype
+        hide_in_state_dict(self, "part")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map what the part maps."""
@@ -73,9 +76,10 @@ class TorchNetwork(EngineNetwork):
     Args:
         network: maps (B, C, D, H, W) to logits; lies on the device already.
         bfloat16: whether to compute in it.
+        constants: buffers that a scripted network has and the one that it was made of does not save.
     """
 
-    def __init__(self, network: nn.Module, bfloat16: bool) -> None:
+    def __init__(self, network: nn.Module, bfloat16: bool, constants: Collection[str] = ()) -> None:
         scripted = isinstance(network, torch.jit.ScriptModule)
         super().__init__("torchscript" if scripted else "torch", bfloat16)
         if not scripted:
@@ -86,6 +90,7 @@ class TorchNetwork(EngineNetwork):
                 dtype = torch.float32 if name == parts[-1] else torch.bfloat16
                 setattr(network, name, InFloat32(getattr(network, name), dtype))
         self.network = network
+        hide_in_state_dict(self, "network", constants)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32."""
@@ -98,6 +103,32 @@ class TorchNetwork(EngineNetwork):
         return logits.float()
 
 
+class ConvertedNetwork(EngineNetwork):
+    """A network that was converted for an engine, with the module that it was made of: the base of those.
+
+    A state dict goes into that module; if it changed the weights, the network is converted again.
+
+    Args:
+        engine: what computes it.
+        bfloat16: whether it computes in bfloat16.
+    """
+
+    def open(self, model: str | Path) -> None:
+        """Compute a converted file from now on."""
+        raise NotImplementedError
+
+    def follow(self, source: nn.Module, convert: Callable[[nn.Module], Path]) -> None:
+        """Keep the module that this was made of.
+
+        Args:
+            source: the module, with its weights.
+            convert: makes the file of it that the engine reads.
+        """
+        self.network = source
+        hide_in_state_dict(self, "network")
+        convert_again_after_loading(self, lambda: self.open(convert(source)))
+
+
 @cache
 def openvino_core() -> openvino.Core:
     """Return the one core of this process: its end would unload the CPU plugin under the threads that still run it."""
@@ -105,7 +136,7 @@ def openvino_core() -> openvino.Core:
     return core
 
 
-class OpenVinoNetwork(EngineNetwork):
+class OpenVinoNetwork(ConvertedNetwork):
     """A network that OpenVINO computes on the CPU, on the cores available to the process.
 
     Args:
@@ -119,15 +150,23 @@ class OpenVinoNetwork(EngineNetwork):
 
     def __init__(self, model: str | Path, bfloat16: bool, cache_dir: str | Path | None = None) -> None:
         super().__init__("openvino", bfloat16)
-        options: dict[str, str | int] = {
+        self.options: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "INFERENCE_NUM_THREADS": available_cores(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         if cache_dir is not None:
-            options["CACHE_DIR"] = str(cache_dir)
+            self.options["CACHE_DIR"] = str(cache_dir)
+        self.open(model)
+
+    def open(self, model: str | Path) -> None:
+        """Compile a file and compute it from now on.
+
+        Raises:
+            ExportError: when it cannot be read.
+        """
         try:
-            self.compiled: openvino.CompiledModel = openvino_core().compile_model(str(model), "CPU", options)
+            self.compiled: openvino.CompiledModel = openvino_core().compile_model(str(model), "CPU", self.options)
         except RuntimeError as error:
             raise ExportError(model, f"OpenVINO cannot read it ({_last_line(error)})") from error
 
@@ -150,7 +189,7 @@ class OpenVinoNetwork(EngineNetwork):
         return torch.from_numpy(found[0]).to(image.device)
 
 
-class OnnxNetwork(EngineNetwork):
+class OnnxNetwork(ConvertedNetwork):
     """A network that ONNX Runtime computes in float32 on the CPU, on the cores available to the process.
 
     Args:
@@ -162,6 +201,14 @@ class OnnxNetwork(EngineNetwork):
 
     def __init__(self, model: str | Path) -> None:
         super().__init__("onnxruntime", bfloat16=False)
+        self.open(model)
+
+    def open(self, model: str | Path) -> None:
+        """Open a file and compute it from now on.
+
+        Raises:
+            ExportError: when it cannot be read.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

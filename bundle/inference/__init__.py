@@ -11,6 +11,7 @@ from bundle.inference.batches import collate_scans
 from bundle.inference.components import KeepLargestComponentsd, keep_largest_components
 from bundle.inference.confidence import MeasureConfidenced, mean_margins
 from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
+from bundle.inference.label_values import LabelValuesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.settings import running_config
 from bundle.inference.windows import WindowInferer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENGINES",
     "KeepLargestComponentsd",
+    "LabelValuesd",
     "MeasureConfidenced",
     "PlaceBackgroundd",
     "RestoreLabelMapd",

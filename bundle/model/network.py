@@ -10,6 +10,7 @@ import networks
 from bundle.errors import InputError
 from bundle.model.ensemble import Ensemble
 from bundle.model.folder import MODEL_FILE, Model
+from bundle.running import check_tensorrt
 
 NETWORKS = {f"networks.{name}": getattr(networks, name) for name in ("TransformerUNet", "UNETR")}
 """Those that map images to logits."""
@@ -24,7 +25,9 @@ def build_network(model: Model, **changes: Any) -> nn.Module:
 
     Raises:
         InputError: when the folder describes no network of this bundle, or arguments that it does not take.
+        ExportError: when it is to be exported to TensorRT and there is no GPU.
     """
+    check_tensorrt()
     if isinstance(model, Ensemble):
         return nn.ModuleList([build_network(member, **changes) for member in model.members])
     definition = dict(model.content["network_def"] or {})

@@ -2,7 +2,7 @@
 
 from bundle.results.failures import Failures
 from bundle.results.flags import Flag, find_flags, read_limits
-from bundle.results.outputs import OutputPaths, SaveOutputsd, name_maker, save_outputs
+from bundle.results.outputs import OutputPaths, SaveImageOutputsd, SaveOutputsd, name_maker, save_outputs
 from bundle.results.picture import draw_qc
 from bundle.results.plan import Plan, check_outputs, plan_outputs
 from bundle.results.record import Maker
@@ -17,6 +17,7 @@ __all__ = [
     "OutputPaths",
     "Plan",
     "RunRecord",
+    "SaveImageOutputsd",
     "SaveOutputsd",
     "Segmentation",
     "StructureVolume",

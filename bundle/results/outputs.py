@@ -214,5 +214,12 @@ def name_maker(postprocessing: Compose, maker: Maker) -> None:
             transform.maker = maker
 
 
+class SaveImageOutputsd(SaveOutputsd):
+    """``SaveOutputsd`` as configs name it, for programs that know what writes by its name.
+
+    MONAI Deploy leaves out every transform with ``SaveImage`` in the name of its class.
+    """
+
+
 # Programs that write results themselves, such as MONAI Label, leave out every transform that is a SaveImaged.
 SaveImaged.register(SaveOutputsd)

@@ -9,6 +9,7 @@ from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, See
 from bundle.training.history import History
 from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
+from bundle.training.labelled import brain_dataset, read_values, training_facts, training_name
 from bundle.training.log import TrainingLog
 from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
@@ -38,8 +39,12 @@ __all__ = [
     "TrainingError",
     "TrainingLog",
     "ValidationDataset",
+    "brain_dataset",
     "check_tracking",
     "find_label_maps",
     "find_pairs",
+    "read_values",
     "show_errors_in_one_line",
+    "training_facts",
+    "training_name",
 ]

@@ -25,15 +25,18 @@ class CodesToChannelsd(MapTransform):
     Args:
         keys: items to convert.
         label_table: path of the label table.
+        values: ``"channels"`` where the label maps hold these already, see :func:`bundle.training.read_values`.
     """
 
     @renamed_keywords(labels="label_table")
-    def __init__(self, keys: KeysCollection, label_table: str | Path = DEFAULT_TABLE) -> None:
+    def __init__(self, keys: KeysCollection, label_table: str | Path = DEFAULT_TABLE, values: str = "codes") -> None:
         super().__init__(keys)
-        table = read_labels(label_table)
-        self.lookup = torch.zeros(max(label.code for label in table) + 1, dtype=torch.uint8)
-        for label in table:
-            self.lookup[label.code] = label.channel
+        channels = {
+            label.channel if values == "channels" else label.code: label.channel for label in read_labels(label_table)
+        }
+        self.lookup = torch.zeros(max(channels) + 1, dtype=torch.uint8)
+        for value, channel in channels.items():
+            self.lookup[value] = channel
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Convert label maps of any shape.
@@ -54,9 +57,9 @@ class ValidationDataset(Dataset[dict[str, Any]]):
     """Real pairs, or synthetic samples with indices that training does not reach.
 
     Args:
-        data: real pairs, see ``find_pairs``; ``None`` for synthetic samples.
+        data: real pairs, see ``find_pairs``; ``None``, or no pair at all, for synthetic samples.
         transform: turns a pair of paths into ``image`` and ``label``.
-        synthetic: source of the synthetic samples.
+        synthetic: source of the synthetic samples; of a training on pairs, augmented ones of these.
         length: number of synthetic samples.
     """
 
@@ -67,7 +70,7 @@ class ValidationDataset(Dataset[dict[str, Any]]):
         synthetic: SyntheticBrainDataset,
         length: int,
     ) -> None:
-        self.pairs = data
+        self.pairs = data or None
         self.transform = transform
         self.synthetic = synthetic
         self.length = length if self.pairs is None else len(self.pairs)

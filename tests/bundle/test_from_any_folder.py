@@ -118,6 +118,27 @@ def test_a_root_that_is_given_wins(moved):
     assert parser.get_parsed_content("default_model") == "/set/models"
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_archives_config_finds_its_bundle_without_any_code_of_it(moved, folders, folder, tmp_path):
+    shutil.copy(moved / "configs/deploy.json", tmp_path / "mine.json")
+    program = """
+import sys
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow
+config, lone = sys.argv[1:]
+options = {"workflow_type": "infer", "logging_file": False}
+for make, file in ((ConfigWorkflow, config), (create_workflow, config), (ConfigWorkflow, lone)):
+    workflow = make(config_file=file, **options)
+    print(workflow.parser.get_parsed_content("checkpoint"))
+del workflow
+bare = ConfigParser()
+bare.read_config(config)
+print(bare.get_parsed_content("checkpoint"))
+"""
+    printed = run_python(folders[folder], "", "-c", program, moved / "configs/deploy.json", tmp_path / "mine.json")
+    roots = [line.removesuffix("/models/model.ts") for line in printed.splitlines() if line.endswith("model.ts")]
+    assert roots == [str(moved)] * 2 + ["."] * 2
+
+
 def test_metadata_and_imports_of_an_overlay_are_monais_as_before(moved, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     files = [str(moved / f"configs/{name}.json") for name in ("inference", "evaluate")]

@@ -128,6 +128,16 @@ def test_unpacked_bundle_segments_a_scan(unpacked, small_scan, tmp_path):
     assert {0, 2, 3, 41, 42} <= found <= {label.code for label in read_labels()}
 
 
+@pytest.mark.slow
+def test_unit_test_for_the_zoo_passes_where_the_zoo_runs_it(unpacked, tmp_path):
+    zoo = tmp_path / "zoo"
+    (zoo / "ci" / "unit_tests").mkdir(parents=True)
+    (zoo / "models").mkdir()
+    shutil.move(unpacked, zoo / "models" / NAME)
+    shutil.copy(zoo / "models" / NAME / "examples" / f"test_{NAME}.py", zoo / "ci/unit_tests")
+    python(zoo, "-m", "unittest", f"ci/unit_tests/test_{NAME}.py")
+
+
 LOAD = """
 import sys, networks, torch
 from monai.bundle import load

@@ -1,6 +1,7 @@
-"""Segments as MonaiBundleInferenceOperator of MONAI Deploy App SDK 4.0 does: arguments ARCHIVE SCAN OUT.npy.
+"""Segments as MonaiBundleInferenceOperator of MONAI Deploy App SDK 4.0 does: arguments BUNDLE SCAN OUT.npy.
 
-The SDK itself needs holoscan, which brings CUDA along; what it does with an archive is imitated from its source.
+A bundle is a TorchScript archive, or a folder with ``models/model.pt``. The SDK itself needs holoscan, which brings
+CUDA along; what it does with either is imitated from its source.
 """
 
 from __future__ import annotations
@@ -29,6 +30,24 @@ def read_archive(archive: Path) -> ConfigParser:
     return parser
 
 
+def read_folder(folder: Path) -> ConfigParser:
+    """Return metadata and config of a bundle's folder, from which its code is imported."""
+    sys.path.insert(0, str(folder))
+    parser = ConfigParser()
+    parser.read_meta(json.loads((folder / "configs" / "metadata.json").read_text()))
+    parser.read_config([folder / "configs" / "inference.json"])
+    parser.parse()
+    return parser
+
+
+def load_from_folder(folder: Path, parser: ConfigParser, device: torch.device) -> torch.nn.Module:
+    """Return the config's network, filled with the folder's weights."""
+    assert not (folder / "models" / "model.ts").exists(), "the operator takes an archive first"
+    network = parser.get_parsed_content("network")
+    network.load_state_dict(torch.load(folder / "models" / "model.pt", map_location=device), strict=True)
+    return network.eval()
+
+
 def without_files(compose: Compose) -> Compose:
     """Return the transforms without those that read or write files, in place: ``Invertd`` holds the same object."""
     compose.transforms = tuple(
@@ -55,20 +74,24 @@ def as_dicom_volume(scan: Path) -> MetaTensor:
 
 
 def main() -> None:
-    archive, scan, out = map(Path, sys.argv[1:])
-    parser = read_archive(archive)
+    bundle, scan, out = map(Path, sys.argv[1:])
+    parser = read_folder(bundle) if bundle.is_dir() else read_archive(bundle)
     formats = parser["_meta_"]["network_data_format"]
     (source,), (target,) = formats["inputs"], formats["outputs"]
     device = parser.get_parsed_content("device")
     inferer = parser.get_parsed_content("inferer")
     preprocessing = without_files(parser.get_parsed_content("preprocessing"))
     postprocessing = without_files(parser.get_parsed_content("postprocessing"))
-    network = torch.jit.load(archive, map_location=device).eval()
+    if bundle.is_dir():
+        network = load_from_folder(bundle, parser, device)
+    else:
+        network = torch.jit.load(bundle, map_location=device).eval()
     with torch.no_grad():
         inputs = preprocessing({source: as_dicom_volume(scan)})
         logits = inferer(inputs=inputs[source][None].to(device), network=network)
         labels = postprocessing({target: logits[0], **inputs})[target]
-    np.save(out, np.squeeze(labels.cpu().numpy(), 0).astype(np.uint8))  # the SDK's Image is 8-bit
+    labels = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else labels
+    np.save(out, np.squeeze(labels, 0).astype(np.uint8))  # the SDK's Image is 8-bit
 
 
 if __name__ == "__main__":
