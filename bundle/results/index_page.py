@@ -1,6 +1,6 @@
 """The page of a folder of results, ``index.html``: a table of all scans, and how their volumes are distributed.
 
-``tests/bundle/results/test_index_page.py`` and ``tests/browser`` hold it.
+``tests/bundle/results/test_page_set.py`` and ``tests/browser`` hold it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,10 @@ def write_index(entries: Sequence[Entry], path: str | Path, title: str) -> list[
     far = _far(numbers, measures)
     names = [name.replace("_", " ") for name in measures]
     with_units = [name if name.startswith(ASYMMETRY) else f"{name}, mL" for name in names]
-    start = [measures.index(name) if name in measures else 0 for name in ("ventricles", "intracranial", "total_grey")]
+    start = [
+        measures.index(name) if name in measures else 0
+        for name in ("ventricles", "intracranial", "brain_without_ventricles")
+    ]
     failed = len(entries) - len(done)
     flagged = sum(bool(entry.flags) for entry in done)
     write_html(

@@ -1,6 +1,6 @@
 """The page of a scan, ``NAME.html``: three planes with labels, volumes against the reference, flags, record, a mark.
 
-``tests/bundle/results/test_scan_page.py`` and ``tests/browser`` hold it.
+``tests/bundle/results/test_page_set.py`` and ``tests/browser`` hold it.
 """
 
 from __future__ import annotations
@@ -95,28 +95,19 @@ def write_page(
         "structures": _structures(result, places),
         "volume": volume.content(start),
     }
-    record = json.dumps(result.record, indent=2)
     write_html(
         "scan.html",
         SCRIPTS,
         page,
         made_of=made_of,
         thumbnail=thumbnail(volume, result.labels, start),
-        title=printable(result.name),
-        subtitle=_subtitle(result.record),
         index=place.index,
         previous=place.previous,
         next=place.next,
-        flags=result.record["flags"],
-        warnings=result.record["input"]["warnings"],
         rows=_rows(result, places),
-        span=plain(SPAN),
-        band=plain(BAND),
-        totals=_totals(result.record),
-        facts=_facts(result),
-        record=record,
         shown_as=_shown_as(volume, reason),
         content=content,
+        **_texts(result),
     )
     return True
 
@@ -128,22 +119,32 @@ def _scene(result: Finished, scan: str | Path | None) -> Scene:
         raise InputError(
             path, "has changed since its record was written", "the label map of the record is wanted", "pairs"
         )
-    label_map = read_label_map(path)
+    read = result.record["input"]
+    assume_affine, trust = read["affine_source"] == "assumed", read["trusted"]
+    label_map = read_label_map(path, assume_affine, trust)
     if scan is None:
         image = np.zeros(label_map.codes.shape, dtype=np.uint8)
     else:
-        read = result.record["input"]
-        image = read_volume(
-            scan,
-            assume_affine=read["affine_source"] == "assumed",
-            fill_nonfinite=bool(read["voxels_filled"]),
-            frame=read["frame"],
-            trust=read["trusted"],
-        ).data
+        image = read_volume(scan, assume_affine, bool(read["voxels_filled"]), read["frame"], trust).data
         if image.shape != label_map.codes.shape:
             found = f"found {image.shape} voxels, and {label_map.codes.shape} in {path.name}"
             raise InputError(scan, found, "the scan of the label map is wanted", "grid")
     return make_scene(image, label_map.codes, label_map.grid.affine, background=0)
+
+
+def _texts(result: Finished) -> dict[str, Any]:
+    """Return what the page says that is in the record."""
+    return {
+        "title": printable(result.name),
+        "subtitle": _subtitle(result.record),
+        "flags": result.record["flags"],
+        "warnings": result.record["input"]["warnings"],
+        "totals": _totals(result.record),
+        "facts": _facts(result),
+        "record": json.dumps(result.record, indent=2),
+        "span": plain(SPAN),
+        "band": plain(BAND),
+    }
 
 
 def _structures(result: Finished, places: Sequence[list[int] | None]) -> list[dict[str, Any]]:

@@ -7,14 +7,19 @@ import re
 import shutil
 from html import unescape
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from bundle.errors import InputError, OptionError, WriteError
+from bundle.io.reading import Reading
+from bundle.labels import read_labels
+from bundle.results import save_outputs
 from bundle.results.finished import find_finished, read_finished
 from bundle.results.html import page_head
 from bundle.results.page_set import PageSet
 from bundle.results.scan_page import write_page
-from tests.finished import write_result
+from tests.finished import AFFINE, head, write_result
 
 NAMES = ("a one", "b & <b>", "c")
 
@@ -144,13 +149,30 @@ def test_one_page_is_written_without_the_others(root):
 
 
 def _write_with_other_scan(result, root):
-    import nibabel as nib
-    import numpy as np
-
     nib.Nifti1Image(np.random.default_rng(0).random((5, 6, 7)).astype(np.float32), np.eye(4)).to_filename(
         root / "o.nii"
     )
     write_page(result, root / "other.html", scan=root / "o.nii")
+
+
+@pytest.mark.parametrize("geometry", ["assumed", "trusted"])
+def test_a_scan_is_read_as_it_was_when_it_was_segmented(tmp_path, geometry):
+    image, codes = head()
+    scan = nib.Nifti1Image(image, AFFINE)
+    if geometry == "assumed":
+        scan.header.set_sform(None, 0)
+        scan.header.set_qform(None, 0)
+        reading = Reading(affine_source="assumed")
+    else:
+        scan.header.set_sform(AFFINE @ np.diag([-1, 1, 1, 1]), 1)  # left and right exchanged
+        scan.header.set_qform(AFFINE, 1)
+        reading = Reading(trust="qform")
+    (tmp_path / "odd.nii").write_bytes(scan.header.binaryblock + b"\0" * 4 + image.tobytes(order="F"))
+    save_outputs(codes, tmp_path / "odd.nii", tmp_path / "out", read_labels(), reading=reading)
+    (outcome,) = PageSet(tmp_path / "out", [tmp_path]).write()
+    assert (outcome.error, outcome.reason) == (None, "")
+    affine = content_of(outcome.page)[0]["volume"]["affine"]
+    assert np.allclose(affine, read_finished(find_finished(tmp_path / "out")[0]).record["input"]["affine"])
 
 
 def test_a_place_that_cannot_be_written_is_named(root):
