@@ -98,6 +98,7 @@ def plain(value: float | None, digits: int | None = None) -> str:
     """Return a number as text: with so many digits behind the point, or as short as it can be said."""
     if value is None:
         return ""
+    value = value if digits is None else round(value, digits) + 0.0  # + 0.0 turns -0.0 into 0.0
     return f"{value:.{digits}f}" if digits is not None else f"{value:.6g}"
 
 

@@ -203,17 +203,20 @@ def test_every_control_is_reached_by_the_keyboard(page):
     assert {"sagittal", "coronal", "axial", "goto"} <= seen
 
 
-def test_printed_page_has_the_tables_and_no_controls(page):
+def test_printed_page_has_the_tables_and_the_mark_and_no_controls(page):
     from selenium.webdriver.common.print_page_options import PrintOptions
 
     pdf = base64.b64decode(page.driver.print_page(PrintOptions()))
     assert pdf.startswith(b"%PDF")
+    page.press("f")
+    assert not page.find("#printed").is_displayed()
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         shown = {
             name: page.find(name).is_displayed()
             for name in ("nav", "#opacity", "#volumes", "h1", "#views canvas", "details")
         }
+        assert page.text("#printed") == "fail"
     finally:
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert shown == {

@@ -49,6 +49,7 @@
     byId("stale").classList.toggle("hidden", !stale);
     if (document.activeElement !== byId("note")) byId("note").value = entry ? entry.note : "";
     byId("rating").textContent = rating ? `marked: ${rating}` : "not marked";
+    byId("printed").textContent = entry ? [rating, entry.note].filter(Boolean).join(": ") : "";
     byId("count").textContent = String(ratings.all().length);
   }
 
