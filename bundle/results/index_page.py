@@ -20,7 +20,7 @@ from bundle.results.html import fingerprint, plain, shown, write_html
 from bundle.results.outliers import FEWEST, LIMIT, robust_z
 from bundle.results.ratings import Rating
 
-SCRIPTS = ("ratings.js", "plots.js", "index.js")
+SCRIPTS = ("ratings.js", "order.js", "plots.js", "index.js")
 ASYMMETRY = "asymmetry "
 TOTALS = {"intracranial": "intracranial, mL", "brain_without_ventricles": "brain, mL", "ventricles": "ventricles, mL"}
 """Those of the record's totals that have a column."""

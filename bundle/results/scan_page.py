@@ -22,7 +22,7 @@ from bundle.results.finished import Finished, Row
 from bundle.results.html import described, fingerprint, page_head, plain, shown, write_html
 from bundle.results.scene import Scene, make_scene
 
-SCRIPTS = ("ratings.js", "viewer.js", "scan.js")
+SCRIPTS = ("ratings.js", "order.js", "viewer.js", "scan.js")
 SPAN, BAND = 6.0, 2.0
 """SD at the ends of a bar, as in the flag ``volume``, and of what is shaded as usual (95 % of normal data)."""
 BAR_WIDTH = 240

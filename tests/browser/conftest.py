@@ -114,7 +114,7 @@ def browser(_driver, tmp_path):
     """A browser without marks of other tests."""
     _driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     _driver.get((tmp_path / "..").resolve().as_uri())
-    _driver.execute_script("localStorage.clear()")
+    _driver.execute_script("localStorage.clear(); sessionStorage.clear()")
     made = Browser(_driver, tmp_path)
     made.requested()
     made.complaints()

@@ -103,6 +103,27 @@ def test_a_mark_given_on_a_scans_page_is_in_the_table(browser, results):
     assert all(address.startswith(("file:", "data:", "blob:")) for address in browser.requested())
 
 
+def test_pages_step_through_what_the_index_showed(browser, results):
+    browser.open(results / "index.html")
+    sort_by(browser, "scan")
+    assert sort_by(browser, "scan")[0] == "third"
+    browser.find("#filter").send_keys("ir")  # first, third
+    browser.find("#scans tbody tr:not(.hidden) th a").click()
+    browser.wait("document.body.dataset.ready === 'true' && document.title === 'third'")
+    assert browser.text("#place") == "1 of 2 in the list"
+    browser.press("b")
+    browser.press("n")
+    browser.wait("document.body.dataset.ready === 'true' && document.title === 'first'")
+    assert not browser.find("#next").is_displayed()
+    browser.press("n")
+    browser.press("b")
+    browser.wait("document.body.dataset.ready === 'true' && document.title === 'third'")
+    browser.run("sessionStorage.clear()")
+    browser.open(results / "first" / "first.html")
+    assert browser.text("#next").startswith("sec")
+    assert not browser.text("#place")
+
+
 def test_text_of_a_table_is_no_markup(index):
     assert index.run("document.querySelectorAll('#scans i, #scans b').length") == 0
     assert "no <b>voxels</b>" in index.text("#scans")

@@ -72,6 +72,11 @@
     const button = event.target.closest("button");
     if (button) sort(button.closest("th"));
   });
+  body.addEventListener("click", (event) => {
+    if (!event.target.closest("a")) return;
+    const listed = rows.filter((row) => !row.classList.contains("hidden") && row.scan.href);
+    Order.keep(location.href, listed.map((row) => ({ id: row.scan.id, name: row.scan.name, href: row.scan.href })));
+  });
   byId("filter").addEventListener("input", filter);
   byId("kind").addEventListener("change", filter);
   byId("export").addEventListener("click", () => ratings.save());

@@ -64,9 +64,24 @@
     rate(entry && entry.rating === rating ? "" : rating);
   }
 
+  // Where the index showed a part of the scans, or another order, the links follow it.
+  function follow() {
+    const order = content.index ? Order.find(content.index, content.id) : null;
+    if (!order) return;
+    const arrows = { previous: (name) => `← ${name}`, next: (name) => `${name} →` };
+    for (const [link, text] of Object.entries(arrows)) {
+      const anchor = byId(link);
+      anchor.classList.toggle("hidden", !order[link]);
+      anchor.textContent = order[link] ? text(order[link].name) : "";
+      if (order[link]) anchor.href = order[link].href;
+      else anchor.removeAttribute("href");
+    }
+    byId("place").textContent = `${order.place + 1} of ${order.count} in the list`;
+  }
+
   function go(link) {
     const target = byId(link);
-    if (target) location.href = target.href;
+    if (target && target.href) location.href = target.href;
   }
 
   const KEYS = {
@@ -117,6 +132,7 @@
   }
 
   listen();
+  follow();
   showRating();
   Viewer.make(byId("views"), volume, structures, onMove, onHover).then((made) => {
     viewer = made;
