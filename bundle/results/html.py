@@ -11,6 +11,7 @@ import base64
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from html import unescape
@@ -21,6 +22,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from bundle.errors import ExistsError
 from bundle.io.names import printable
 from bundle.io.whole import whole_file
 from bundle.provenance import bundle_name, bundle_version
@@ -37,7 +39,7 @@ POLICY = (
 
 
 def write_html(template: str, scripts: Sequence[str], path: Path, **values: Any) -> None:
-    """Write a page; an earlier one is replaced.
+    """Write a page; an earlier one is replaced, and no other file.
 
     Args:
         template: its name in ``PAGES``.
@@ -46,8 +48,11 @@ def write_html(template: str, scripts: Sequence[str], path: Path, **values: Any)
         values: what the template asks for; ``made_of`` is the page's fingerprint, see :func:`fingerprint`.
 
     Raises:
+        ExistsError: when a file that is no page of this bundle is in its place.
         WriteError: when it cannot be written.
     """
+    if os.path.lexists(path) and not page_head(path)[0]:
+        raise ExistsError(path, wanted="a free name, or a page of this bundle, is wanted")
     style = _asset("page.css")
     script = "".join(_asset(name) for name in scripts)
     page = (

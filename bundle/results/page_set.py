@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundle.errors import BundleError, OptionError
+from bundle.errors import BundleError, OptionError, error_line
 from bundle.io.names import printable
 from bundle.results.finished import ScanFinder, find_finished, read_finished
 from bundle.results.html import href, page_head
@@ -39,7 +39,7 @@ class Outcome:
     page: Path
     written: bool = False
     reason: str = ""
-    error: BundleError | None = None
+    error: Exception | None = None
 
 
 class PageSet:
@@ -96,8 +96,8 @@ class PageSet:
                 result = read_finished(paths)
                 scan, reason = self._finder.find(result)
                 written = write_page(result, page, places[name], scan, reason, renew)
-            except BundleError as error:
-                self._entries[name] = Entry(name, status=f"no page: {error.found}")
+            except Exception as error:  # one bad result must not stop the others
+                self._entries[name] = self._without_page(name, error)
                 yield Outcome(name, page, error=error)
                 continue
             address = href(page.relative_to(self.folder).as_posix())
@@ -112,6 +112,7 @@ class PageSet:
             The index, and the ids of the scans that stand out of the others.
 
         Raises:
+            ExistsError: when other files are in their places.
             WriteError: when it cannot be written.
         """
         failed = {
@@ -139,16 +140,20 @@ class PageSet:
     def _status(self, name: str) -> str:
         return self.listed.get(name, Listed("", "done")).line
 
-    def _unreadable(self) -> dict[str, BundleError]:
+    def _unreadable(self) -> dict[str, Exception]:
         """Return why results cannot be read, by the scan's id: they are no neighbours of others."""
-        errors: dict[str, BundleError] = {}
+        errors: dict[str, Exception] = {}
         for name, paths in self.paths.items():
             try:
                 read_finished(paths)
-            except BundleError as error:
+            except (BundleError, OSError) as error:
                 errors[name] = error
-                self._entries[name] = Entry(name, status=f"no page: {error.found}")
+                self._entries[name] = self._without_page(name, error)
         return errors
+
+    def _without_page(self, name: str, error: Exception) -> Entry:
+        found = error.found if isinstance(error, BundleError) else error_line(error)
+        return Entry(name, status=f"no page: {found}", rating=self.ratings.get(name))
 
 
 def _places(order: Sequence[str], folder: Path, paths: dict[str, OutputPaths]) -> Iterator[Place]:

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from bundle.errors import InputError, MissingError
+from bundle.errors import ExistsError, InputError, MissingError
 from bundle.io.whole import whole_file
 
 COLUMNS = ("id", "rating", "note", "rated_at", "label_map_sha256")
@@ -63,7 +64,7 @@ def read_ratings(paths: Iterable[str | Path]) -> dict[str, Rating]:
 
 
 def write_rated(ratings: Mapping[str, Rating], scans: Mapping[str, Rated], path: str | Path) -> None:
-    """Write marks and what is known of their scans as tab-separated text; an earlier file is replaced.
+    """Write marks and what is known of their scans as tab-separated text; an earlier such table is replaced.
 
     ``current`` says whether the label map is still the one that was looked at. A mark of a scan that is not there
     keeps its row.
@@ -74,8 +75,12 @@ def write_rated(ratings: Mapping[str, Rating], scans: Mapping[str, Rated], path:
         path: the file.
 
     Raises:
+        ExistsError: when another table is in its place.
         WriteError: when it cannot be written.
     """
+    header = "\t".join(JOINED) + "\n"
+    if os.path.lexists(path) and not Path(path).read_bytes().startswith(header.encode()):
+        raise ExistsError(path, wanted="a free name, or an earlier table of ratings, is wanted")
     rows = []
     for name in sorted(ratings.keys() | scans.keys()):
         rating = ratings.get(name, Rating(name, "", "", "", ""))

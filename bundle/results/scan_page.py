@@ -80,6 +80,9 @@ def write_page(
         WriteError: when the page cannot be written.
     """
     page, place = Path(page), place or Place(result.name)
+    label_map = result.paths.label_map
+    if sha256(label_map) != result.label_map_sha256:
+        raise InputError(label_map, "has changed since its record was written", "the recorded one is wanted", "pairs")
     made_of = fingerprint(result.record_sha256, repr(place), scan is not None, reason)
     if not renew and page_head(page)[0] == made_of:
         return False
@@ -113,12 +116,8 @@ def write_page(
 
 
 def _scene(result: Finished, scan: str | Path | None) -> Scene:
-    """Return what is shown, once it is the result that the record is of."""
+    """Return what is shown."""
     path = result.paths.label_map
-    if sha256(path) != result.label_map_sha256:
-        raise InputError(
-            path, "has changed since its record was written", "the label map of the record is wanted", "pairs"
-        )
     read = result.record["input"]
     assume_affine, trust = read["affine_source"] == "assumed", read["trusted"]
     label_map = read_label_map(path, assume_affine, trust)

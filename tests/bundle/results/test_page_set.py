@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bundle.errors import InputError, OptionError, WriteError
+from bundle.errors import ExistsError, InputError, OptionError, WriteError
 from bundle.io.orientation import ras_affine
 from bundle.io.reading import Reading
 from bundle.labels import read_labels
@@ -101,6 +101,13 @@ def test_a_page_is_written_again_only_for_a_reason(root):
 
 def test_results_that_cannot_be_used_cost_their_own_page_alone(root):
     (root / "out" / "a one" / "a one_record.json").write_text("{")
+    record = root / "out" / "b & <b>" / "b & <b>_record.json"
+    content = json.loads(record.read_text())
+    del content["input"]["spacing_mm"]  # of another version, say
+    whole = record.read_text()
+    record.write_text(json.dumps(content))
+    assert [type(outcome.error) for outcome in pages_of(root)[1]] == [InputError, KeyError, type(None)]
+    record.write_text(whole)
     label_map = root / "out" / "c" / "c_seg.nii.gz"
     label_map.write_bytes(label_map.read_bytes() + b"\0")
     pages, outcomes = pages_of(root)
@@ -109,6 +116,23 @@ def test_results_that_cannot_be_used_cost_their_own_page_alone(root):
     content, text = content_of(pages.write_index()[0])
     assert [scan["failed"] for scan in content["scans"]] == [True, False, True]
     assert "no page: cannot be read as a record" in text
+
+
+def test_files_of_ones_own_are_not_replaced(root):
+    mine = [root / "out" / "index.html", root / "out" / "c" / "c.html", root / "out" / "rated.tsv"]
+    for path in mine:
+        path.write_text("mine")
+    ratings = root / "ratings.tsv"
+    ratings.write_text("id\trating\tnote\trated_at\tlabel_map_sha256\n" + "c\tpass\t\t2026\tx\n")
+    for renew in (False, True):
+        pages = PageSet(root / "out", [root / "scans"], [ratings])
+        assert isinstance(list(pages.write(renew))[2].error, ExistsError)
+        with pytest.raises(ExistsError, match="index"):
+            pages.write_index()
+    mine[0].unlink()
+    with pytest.raises(ExistsError, match="rated"):
+        pages.write_index()
+    assert [path.read_text() for path in mine[1:]] == ["mine"] * 2
 
 
 def test_the_index_has_scans_that_failed_and_ratings_of_a_file(root):
