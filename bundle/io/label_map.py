@@ -40,18 +40,19 @@ def read_grid(path: str | Path, assume_affine: bool = False) -> Grid:
     return inspect_volume(path).place(assume_affine)
 
 
-def read_label_map(path: str | Path, assume_affine: bool = False) -> LabelMap:
+def read_label_map(path: str | Path, assume_affine: bool = False, trust: str = "") -> LabelMap:
     """Read a label map from a NIfTI or MGH file; unlike a scan, it may hold one code only.
 
     Args:
         path: the file; (X, Y, Z, 1) counts as 3D.
         assume_affine: accept a header without sform and qform.
+        trust: ``"sform"`` or ``"qform"``: which is right where both are there.
 
     Raises:
         InputError: when the file, its geometry or its voxels cannot be used.
     """
     info = inspect_volume(path)
-    grid = info.place(assume_affine)
+    grid = info.place(assume_affine, trust)
     with within_memory(info.path):
         codes = _whole_numbers(stored_voxels(info), info)
     return LabelMap(codes.reshape(grid.shape, order="F"), grid)
