@@ -50,7 +50,7 @@ def local_workers(plan: WorkerPlan) -> Iterator[Client]:
             processes=True,
             host="127.0.0.1",
             memory_limit=plan.memory or 0,
-            dashboard_address="127.0.0.1:0" if has_dashboard() else None,
+            dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             silence_logs=50,
             env=environment,

@@ -30,7 +30,7 @@ PERIOD = 0.5
 """Seconds between two looks at which workers there are."""
 MOST_ENDS = 3
 """Workers that may end in a row while they load the model, before none has."""
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds without a worker after which none of this machine will come any more: its nanny has given up."""
 LOST = "its worker ended while it was segmented (killed, or out of memory)"
 
