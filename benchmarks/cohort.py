@@ -1,7 +1,7 @@
 """Cohorts: ``python -m benchmarks.cohort ROW [ROW ...]``, with ROW ``small``, ``real`` or ``tasks``.
 
-- ``small``: many phantoms of 24 mm, one of them bad, on two workers of scripts.cohort: what each scan costs beyond the bare
-  pipeline (one ``Segmenter``, scan after scan), and whether the parent's memory grows.
+- ``small``: many phantoms of 24 mm, one of them bad, on two workers of scripts.cohort: what each scan costs beyond the
+  bare pipeline (one ``Segmenter``, scan after scan), and whether the parent's memory grows.
 - ``real``: copies of the MNI152 T1 on two workers of one thread, on one worker of two threads, and in a shell loop of
   scripts.segment.
 - ``tasks``: 10^3, 10^4, 10^5 calls that do nothing: memory of Dask's scheduler when all are handed over at once, and
@@ -9,25 +9,3 @@
 """
 
 from __future__ import annotations
-
-import argparse
-import csv
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from threading import Event, Thread
-
-import nibabel
-import numpy as np
-
-from benchmarks.measure import resident_memory
-from bundle.cohort.messages import DONE, Case, Outcome, Result
-from bundle.cohort.rows import Row
-from bundle.cohort.table import CohortTable, measures_of
-from bundle.labels import read_labels
-from scripts.command import ROOT

@@ -9,6 +9,7 @@ from bundle.cohort.messages import FAILED, SKIPPED, Case, Outcome, Readiness, Re
 from bundle.cohort.resume import read_record
 from bundle.cohort.rows import row_of
 from bundle.errors import CohortError, error_line
+from bundle.labels import Label
 from bundle.results import OutputPaths
 
 
@@ -37,7 +38,9 @@ class Collector:
         for case in self.cases:
             record = read_record(self._paths(case).record)
             if record is not None:
-                return Readiness("", 0, structures=tuple(record["structures"]))
+                named = [("Background", 0), *((name, row["code"]) for name, row in record["structures"].items())]
+                labels = (Label(channel, code, name, (0, 0, 0)) for channel, (name, code) in enumerate(named))
+                return Readiness("", 0, table=tuple(labels))
         raise CohortError(self.output_dir, f"found no result of {len(self.cases)} scans", "results are wanted")
 
     def run(self, cases: Iterable[Case]) -> Iterator[Outcome]:

@@ -74,9 +74,7 @@ class OnDask:
         patience: seconds without any worker after which the run ends; ``None`` where jobs may wait in a queue.
     """
 
-    def __init__(
-        self, client: Client, settings: Settings, retries: int = 0, patience: float | None = PATIENCE
-    ) -> None:
+    def __init__(self, client: Client, settings: Settings, retries: int = 0, patience: float | None = PATIENCE) -> None:
         self.client = client
         self.settings = settings
         self.retries = retries

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bundle.cohort.rows import Row
+    from bundle.labels import Label
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -68,7 +69,7 @@ class Readiness:
         pid: of the process.
         engine: what computes the network, as a clause.
         maker: hashes of weights and config and the version of the bundle: what all workers must have in common.
-        structures: names of the structures of the model.
+        table: the structures of the model, background first.
         error: why it cannot work, empty otherwise.
         code: of that error.
     """
@@ -77,9 +78,14 @@ class Readiness:
     pid: int
     engine: str = ""
     maker: Mapping[str, Any] = field(default_factory=dict)
-    structures: tuple[str, ...] = ()
+    table: tuple[Label, ...] = ()
     error: str = ""
     code: str = ""
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures, without the background."""
+        return tuple(label.name for label in self.table[1:])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.cohort.cases import Cohort
-from bundle.cohort.log import FOLDER, RunLog
+from bundle.cohort.log import RunLog
 from bundle.cohort.messages import FAILED, Outcome, Readiness, Result
 from bundle.cohort.outliers import Outlier
 from bundle.cohort.run import Runner
@@ -42,6 +42,7 @@ def run_cohort(
     runner: Runner,
     output_dir: str | Path,
     part: str = "",
+    log_dir: str | Path = "",
     on_ready: Callable[[Readiness], None] = lambda readiness: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Report:
@@ -55,6 +56,7 @@ def run_cohort(
         runner: where they are segmented.
         output_dir: folder of the results.
         part: name of a part, such as a shard; empty for the whole.
+        log_dir: folder of the folder of logs; that of the results where empty.
         on_ready: called once, when the first worker can work.
         on_outcome: called for each scan as it ends.
 
@@ -64,7 +66,7 @@ def run_cohort(
     """
     folder = Path(output_dir)
     clock = time.perf_counter()
-    with RunLog(folder) as log:
+    with RunLog(log_dir or folder) as log:
         log.line(f"{len(cohort.cases)} scans, {len(cohort.refused)} refused; waiting for a worker")
         readiness = runner.ready()
         on_ready(readiness)
@@ -109,6 +111,6 @@ def _run_facts(log: RunLog, clock: float, readiness: Readiness) -> dict[str, Any
         "run": {
             "started": log.started.isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - clock, 3),
-            "log": f"{FOLDER}/{log.path.name}",
+            "log": log.path.name,
         },
     }

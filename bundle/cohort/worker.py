@@ -46,8 +46,7 @@ def prepare(settings: Settings) -> Readiness:
         cause = root_cause(error)
         return Readiness(host, pid, error=error_line(error), code=cause.code if isinstance(cause, BundleError) else "")
     made_by = {"bundle": bundle_version(), "weights": maker.weights_content, "config": maker.config_content}
-    structures = tuple(label.name for label in read_labels(segmenter.label_table)[1:])
-    return Readiness(host, pid, segmenter.engine, made_by, structures)
+    return Readiness(host, pid, segmenter.engine, made_by, tuple(read_labels(segmenter.label_table)))
 
 
 def prepare_process(settings: Settings) -> Readiness:

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 from bundle.cohort.messages import DONE, FAILED, Case, Readiness, Result, Settings
+from bundle.labels import Label
 
 STRUCTURES = ("Left-Hippocampus", "Right-Hippocampus")
+TABLE = tuple(Label(channel, channel, name, (0, 0, 0)) for channel, name in enumerate(("Background", *STRUCTURES)))
 
 
 def prepare(settings: Settings) -> Readiness:
@@ -17,7 +19,7 @@ def prepare(settings: Settings) -> Readiness:
         os.kill(os.getpid(), signal.SIGKILL)
     if "prepare_fails" in settings.config:
         return Readiness("here", os.getpid(), error="model.pt: found nothing; weights are wanted", code="weights")
-    return Readiness("here", os.getpid(), "stub", {}, STRUCTURES)
+    return Readiness("here", os.getpid(), "stub", {}, TABLE)
 
 
 def segment(case: Case, settings: Settings) -> Result:

@@ -91,5 +91,5 @@ def test_model_that_cannot_be_loaded_ends_the_run_in_its_line(client, tmp_path):
 
 
 def test_workers_that_end_while_they_load_end_the_run(client, tmp_path):
-    with pytest.raises(CohortError, match="ended while they loaded the model|there was none for"):
+    with pytest.raises(CohortError, match=r"ended while they loaded the model|there was none for"):
         OnDask(client, settings(tmp_path, "prepare_dies"), patience=3).ready()
