@@ -119,11 +119,15 @@ def test_results_are_labels_to_train_on_and_to_score_against(first, run_main, tm
     assert {case.image.name: case.label for case in cases} == {
         f"{name}.nii.gz": label_map(tmp_path, name) for name in names if name != BROKEN
     }
-    results = tmp_path / "set/derivatives/labels/cohort"
-    done = run_main("scripts.evaluate", results, tmp_path / "set", "--output-dir", tmp_path / "scores")
-    assert (done.returncode, done.stderr) == (0, "")
-    with open(next((tmp_path / "scores").glob("*cases*.csv")), newline="") as file:
-        assert {row["case"] for row in csv.DictReader(file)} == {name for name in names if name != BROKEN}
+    sound = {name.removesuffix("_T1w") for name in names if name != BROKEN}
+    for number, folder in enumerate(("derivatives/labels/cohort", "derivatives/labels")):
+        scores = tmp_path / f"scores{number}"
+        done = run_main("scripts.evaluate", tmp_path / "set" / folder, tmp_path / "set", "--output-dir", scores)
+        assert (done.returncode, done.stderr) == (0, "")
+        with open(scores / "scores.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["dice"]]
+        assert {row["case"] for row in rows} == sound
+        assert {float(row["dice"]) for row in rows} == {1.0}
 
 
 def test_results_inside_the_data_set_belong_under_derivatives(run_main, first):
