@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bundle.errors import BundleError, InputError, OptionError
-from scripts.command import make_parser, print_error
-from scripts.many import add_run_options, check_run_options, run_and_tell, run_many
+from scripts.command import make_parser, print_error, run_program
+from scripts.many import add_run_options, check_run_options, exit_code, run_and_tell
 from scripts.scan_options import add_scan_options
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _validate(source: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
-    return run_many(run, parse_arguments(arguments))
+    options = parse_arguments(arguments)
+    return exit_code(run_program(run, options), options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from scripts.command import FAILED, run_program
+from scripts.command import FAILED
 from scripts.scan_options import config_of, overrides_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bundle.cohort.plan import WorkerPlan
     from bundle.cohort.run import Runner
     from bundle.cohort.session import Report
-    from scripts.command import Run
 
 NOTHING_RAN = 2
 """Exit code of a run that could not segment anything."""
@@ -27,6 +26,7 @@ SYSTEMS = ("slurm", "pbs", "sge", "lsf")
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options on where scans are segmented, and when anew."""
+    parser.set_defaults(started=False)
     add = parser.add_argument
     add("--workers", type=_count, metavar="N", help="processes (default: as cores and memory allow; 0: this one alone)")
     add("--threads", type=_positive, metavar="N", help="threads of each (default: the cores divided between workers)")
@@ -45,10 +45,8 @@ def check_run_options(parser: argparse.ArgumentParser, options: argparse.Namespa
         parser.error("--cluster wants --cluster-config FILE")
 
 
-def run_many(run: Run, options: argparse.Namespace) -> int:
-    """Run a program that segments many scans and return its exit code, ``NOTHING_RAN`` where it never came to that."""
-    options.started = False
-    code = run_program(run, options)
+def exit_code(code: int, options: argparse.Namespace) -> int:
+    """Return the exit code of a program that segments many scans: ``NOTHING_RAN`` where it never came to that."""
     return NOTHING_RAN if code == FAILED and not options.started else code
 
 

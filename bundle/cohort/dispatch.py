@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,9 @@ MOST_ENDS = 3
 PATIENCE = 300.0
 """Seconds without a worker after which none of this machine will come any more: its nanny has given up."""
 LOST = "its worker ended while it was segmented (killed, or out of memory)"
+
+Prepare = Callable[[Settings], Readiness]
+Segment = Callable[[Case, Settings], Result]
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,17 @@ class OnDask:
         settings: how.
         retries: how often a scan is tried again, each time in a fresh process.
         patience: seconds without any worker after which the run ends; ``None`` where jobs may wait in a queue.
+        calls: what loads the model in a worker, and what segments a scan there.
     """
 
-    def __init__(self, client: Client, settings: Settings, retries: int = 0, patience: float | None = PATIENCE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        retries: int = 0,
+        patience: float | None = PATIENCE,
+        calls: tuple[Prepare, Segment] = (prepare_process, segment_case),
+    ) -> None:
         self.client = client
         self.settings = settings
         self.retries = retries
@@ -82,6 +93,7 @@ class OnDask:
         self._again: deque[Attempt] = deque()
         self._ended: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
         self._patience = patience
+        self._prepare, self._segment = calls
         self._looked = 0.0
         self._seen = time.monotonic()
         self._first: Readiness | None = None
@@ -109,7 +121,7 @@ class OnDask:
                 if attempt is None:
                     break
                 worker.attempt = attempt
-                self._submit(address, worker, segment_case, attempt.case, self.settings)
+                self._submit(address, worker, self._segment, attempt.case, self.settings)
         busy = any(worker.attempt is not None for worker in self._workers.values())
         if not busy and not self._again and (attempt := next(waiting, None)) is not None:
             self._again.append(attempt)  # no worker is there for it now
@@ -161,7 +173,7 @@ class OnDask:
         for address in set(present) - set(self._workers):
             said = present[address]
             self._workers[address] = Worker(str(said["name"]), bool(said["nanny"]))
-            self._submit(address, self._workers[address], prepare_process, self.settings)
+            self._submit(address, self._workers[address], self._prepare, self.settings)
 
     def _present(self) -> dict[str, Any]:
         try:

@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from bundle.cohort import dispatch
 from bundle.cohort.clusters import local_workers
 from bundle.cohort.dispatch import OnDask
 from bundle.cohort.messages import Case, Settings
@@ -16,6 +15,7 @@ from bundle.errors import CohortError
 from tests.bundle.cohort import stub
 
 pytest.importorskip("distributed")
+CALLS = (stub.prepare, stub.segment)
 
 
 @pytest.fixture(scope="module")
@@ -24,19 +24,13 @@ def client():
         yield client
 
 
-@pytest.fixture(autouse=True)
-def _stub(monkeypatch):
-    monkeypatch.setattr(dispatch, "prepare_process", stub.prepare)
-    monkeypatch.setattr(dispatch, "segment_case", stub.segment)
-
-
 def settings(folder, *config):
     return Settings(config, (), str(folder))
 
 
 def run(client, folder, ids, retries=1, on_outcome=lambda outcome: None):
     """Run scans and return their outcomes by id."""
-    runner = OnDask(client, settings(folder), retries)
+    runner = OnDask(client, settings(folder), retries, calls=CALLS)
     assert runner.ready().structures == stub.STRUCTURES
     outcomes = {}
     for outcome in runner.run([Case(name, f"/scans/{name}.nii.gz") for name in ids]):
@@ -86,10 +80,10 @@ def test_model_that_cannot_be_loaded_ends_the_run_in_its_line(client, tmp_path):
         pytest.warns(UserWarning, match="gets no scan"),
         pytest.raises(CohortError, match="weights are wanted") as raised,
     ):
-        OnDask(client, settings(tmp_path, "prepare_fails")).ready()
+        OnDask(client, settings(tmp_path, "prepare_fails"), calls=CALLS).ready()
     assert raised.value.code == "weights"
 
 
 def test_workers_that_end_while_they_load_end_the_run(client, tmp_path):
     with pytest.raises(CohortError, match=r"ended while they loaded the model|there was none for"):
-        OnDask(client, settings(tmp_path, "prepare_dies"), patience=3).ready()
+        OnDask(client, settings(tmp_path, "prepare_dies"), patience=3, calls=CALLS).ready()
