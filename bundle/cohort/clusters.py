@@ -53,6 +53,7 @@ def local_workers(plan: WorkerPlan) -> Iterator[Client]:
             dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             silence_logs=50,
+            preload=["bundle.cohort.preload"],
             env=environment,
         ) as cluster,
         distributed.Client(cluster) as client,

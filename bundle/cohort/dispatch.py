@@ -8,6 +8,7 @@ in Dask's scheduler, which keeps its memory and that of this process the same fo
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
@@ -15,10 +16,10 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bundle.cohort.messages import FAILED, Case, Outcome, Readiness, Result, Settings
+from bundle.cohort.messages import DONE, FAILED, SKIPPED, Case, Outcome, Readiness, Result, Settings
 from bundle.cohort.run import usable
 from bundle.cohort.worker import prepare_process, segment_case
 from bundle.errors import BundleWarning, CohortError, error_line
@@ -142,12 +143,40 @@ class OnDask:
         if worker is None or worker.future is not future:
             return  # of a worker that has been given up
         worker.future = None
-        if worker.attempt is None and not _was_lost(future):  # a lost one is missed at the next look
-            self._meet(worker, future)
-        elif worker.attempt is None:
-            return
-        elif outcome := self._judge(address, worker, _result_of(future)):
-            yield outcome
+        if worker.attempt is not None:
+            if outcome := self._judge(address, worker, self._result(address, future)):
+                yield outcome
+        elif readiness := self._readiness(address, future):
+            self._meet(worker, readiness)
+
+    def _result(self, address: str, future: Future[Any]) -> Result:
+        try:
+            result: Result | None = self._fetch(address, future)
+        except Exception as error:  # segment_case raises none: it did not come to that
+            return Result(FAILED, None, None, error_line(error), True)
+        return result or Result(FAILED, None, "worker", LOST, True)
+
+    def _readiness(self, address: str, future: Future[Any]) -> Readiness | None:
+        """Return what a worker says, ``None`` where it has gone: the next look misses it."""
+        try:
+            readiness: Readiness | None = self._fetch(address, future)
+        except Exception as error:
+            hint = "; start workers with PYTHONPATH naming the bundle" if isinstance(error, ImportError) else ""
+            return Readiness("unknown", 0, error=f"worker: {error_line(error)}{hint}", code="cohort")
+        return readiness
+
+    def _fetch(self, address: str, future: Future[Any]) -> Any:
+        """Return what a call returned, ``None`` where that is lost with its worker, or raise what it raised.
+
+        A call that has finished may be lost too: what it returned lies with the worker until it is fetched.
+        """
+        while not _was_lost(future):
+            try:
+                return future.result(timeout=PERIOD)
+            except (TimeoutError, asyncio.TimeoutError):
+                if address not in self._present():
+                    break
+        return None
 
     def _look(self) -> Iterator[Outcome]:
         """Take note of workers that have come, and of those that have gone with a scan."""
@@ -189,9 +218,8 @@ class OnDask:
             found = f"{self._ends} in a row ended while they loaded the model"
             raise CohortError("workers", found, "more memory for each is wanted", "memory")
 
-    def _meet(self, worker: Worker, future: Future[Any]) -> None:
+    def _meet(self, worker: Worker, said: Readiness) -> None:
         """Take a worker whose model is loaded, or refuse one that computes otherwise than the others."""
-        said = _readiness_of(future)
         if self._first is None and not said.error:
             self._first = said
         if said.error or (self._first is not None and said.maker != self._first.maker):
@@ -208,6 +236,8 @@ class OnDask:
         """Return the outcome of an attempt, ``None`` where the scan is tried again."""
         attempt, worker.attempt = worker.attempt, None
         assert attempt is not None
+        if attempt.number > 1 and result.status == SKIPPED:  # the attempt before was whole when its worker ended
+            result = replace(result, status=DONE)
         if result.status != FAILED or not result.again or attempt.number > self.retries:
             return Outcome(attempt.case, result, worker.name, attempt.number)
         self._again.append(Attempt(attempt.case, attempt.number + 1))
@@ -227,21 +257,3 @@ def _was_lost(future: Future[Any]) -> bool:
     if future.status == "error":
         return type(future.exception()).__name__ == "KilledWorker"
     return bool(future.status != "finished")
-
-
-def _result_of(future: Future[Any]) -> Result:
-    if _was_lost(future):
-        return Result(FAILED, None, "worker", LOST, True)
-    if future.status == "error":
-        return Result(FAILED, None, None, error_line(future.exception()), True)
-    result: Result = future.result()
-    return result
-
-
-def _readiness_of(future: Future[Any]) -> Readiness:
-    if future.status == "finished":
-        readiness: Readiness = future.result()
-        return readiness
-    error = future.exception()
-    hint = "; start workers with PYTHONPATH naming the bundle" if isinstance(error, ImportError) else ""
-    return Readiness("unknown", 0, error=f"worker: {error_line(error)}{hint}", code="cohort")

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +66,13 @@ def wait_for(condition, seconds: float = 240) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def table_of(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the table without what differs from run to run."""
+    changing = ("seconds", "peak_memory_mb", "worker")
+    table = rows(folder / "cohort.tsv")
+    return {name: {key: row[key] for key in row if key not in changing} for name, row in table.items()}
 
 
 def count(out: Path) -> int:
@@ -134,10 +143,37 @@ def test_scheduler_and_workers_started_by_hand_give_the_table_of_a_local_run(mad
             process.wait(60)
     assert (code, err) == (0, "")
     assert hashes(tmp_path / "out") == hashes(made / "out")
-    changing = ("seconds", "peak_memory_mb", "worker")
-    tables = [rows(folder / "cohort.tsv") for folder in (tmp_path / "out", made / "out")]
-    for table in tables:
-        for row in table.values():
-            for name in changing:
-                row.pop(name)
-    assert tables[0] == tables[1]
+    assert table_of(tmp_path / "out") == table_of(made / "out")
+
+
+def has_slurm() -> bool:
+    """Tell whether Slurm runs here; a single node does: slurmctld, slurmd and munged."""
+    return shutil.which("sinfo") is not None and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
+needs_slurm = pytest.mark.skipif(not has_slurm(), reason="no Slurm runs here (Debian: slurmctld, slurmd, munge)")
+
+
+@needs_slurm
+def test_jobs_of_slurm_give_the_table_of_a_local_run(made, tmp_path):
+    config = {"jobs": 1, "cores": 1, "processes": 1, "memory": "3GB", "walltime": "00:20:00", "interface": "lo"}
+    config |= {"log_directory": str(tmp_path / "logs"), "local_directory": str(tmp_path / "scratch")}
+    (tmp_path / "slurm.json").write_text(json.dumps(config))
+    more = ("--cluster", "slurm", "--cluster-config", str(tmp_path / "slurm.json"))
+    code, _, err = finished(start(made, tmp_path / "out", *more))
+    assert (code, err) == (0, "")
+    assert hashes(tmp_path / "out") == hashes(made / "out")
+    assert table_of(tmp_path / "out") == table_of(made / "out")
+
+
+@needs_slurm
+def test_job_array_of_slurm_gives_the_results_of_a_local_run(made, tmp_path):
+    command = [sys.executable, "-m", "scripts.cohort", *arguments(made, tmp_path / "out"), "--workers", "0"]
+    script = tmp_path / "array.sh"
+    script.write_text(f"#!/bin/sh\ncd {ROOT}\n{shlex.join(command)} --shard $SLURM_ARRAY_TASK_ID/2\n")
+    options = ["--wait", "--array=1-2", "--mem=3G", f"--output={tmp_path}/%a.txt"]
+    subprocess.run(["sbatch", *options, str(script)], check=True, timeout=300, capture_output=True)
+    code, _, err = finished(start(made, tmp_path / "out", "--collect"))
+    assert (code, err) == (0, "")
+    assert hashes(tmp_path / "out") == hashes(made / "out")
+    assert len(list((tmp_path / "out/logs").glob("*_of_2.tsv"))) == 2

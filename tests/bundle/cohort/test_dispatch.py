@@ -56,6 +56,12 @@ def test_another_attempt_is_made_in_a_fresh_process(client, tmp_path):
         assert len(set(stub.attempts(tmp_path, name))) == 2
 
 
+def test_worker_that_ends_with_what_a_scan_returned_does_not_stop_the_run(client, tmp_path):
+    outcomes = run(client, tmp_path, ["ends", "scan"])
+    assert outcomes["scan"].result.status == "done"
+    assert outcomes["ends"].result.code in (None, "worker")
+
+
 def test_scan_that_kills_its_worker_is_tried_as_often_as_is_asked(client, tmp_path):
     outcomes = run(client, tmp_path, ["kills"], retries=0)
     assert outcomes["kills"].attempts == len(stub.attempts(tmp_path, "kills")) == 1
