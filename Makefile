@@ -63,6 +63,6 @@ $(RUNTIME): requirements.txt constraints.txt scripts/environment.sh
 	@PYTHON="$(PYTHON)" sh scripts/environment.sh requirements.txt
 	@touch $@
 
-$(DEVELOPMENT): $(RUNTIME) requirements-dev.txt
-	@PYTHON="$(PYTHON)" sh scripts/environment.sh requirements-dev.txt
+$(DEVELOPMENT): $(RUNTIME) requirements-dev.txt requirements-cohort.txt
+	@PYTHON="$(PYTHON)" sh scripts/environment.sh requirements-dev.txt requirements-cohort.txt
 	@touch $@

@@ -35,6 +35,8 @@ CODES = {
     "conversion": "a checkpoint that cannot be converted without loss",
     "export": "an exported model, or an engine, that cannot be made or used here",
     "training": "a training that cannot start or go on",
+    "cohort": "a run over many scans that cannot start or go on",
+    "worker": "a scan whose process ended while it was segmented",
 }
 """Every ``code`` of an error, for records and tables."""
 
@@ -146,6 +148,12 @@ class TrainingError(BundleError):
     """A training that cannot start or go on."""
 
     code = "training"
+
+
+class CohortError(BundleError):
+    """A run over many scans that cannot start or go on."""
+
+    code = "cohort"
 
 
 class BundleWarning(UserWarning):

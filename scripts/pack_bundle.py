@@ -20,7 +20,8 @@ from scripts.command import ROOT, make_parser, run_program
 
 NAME = "brain_mri_transformer_segmentation"
 FOLDERS = ("bundle", "configs", "docs", "examples", "models", "networks", "scripts")
-FILES = ("LICENSE", "README.md", "SECURITY.md", "constraints.txt", "metadata.json", "requirements.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-cohort.txt")
+FILES = ("LICENSE", "README.md", "SECURITY.md", "constraints.txt", "metadata.json", *REQUIREMENTS)
 NEEDED = ("LICENSE", "configs/inference.json", "configs/metadata.json", "docs/README.md", "models/model.pt")
 CHECKSUMS = "SHA256SUMS"
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)

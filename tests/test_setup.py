@@ -16,7 +16,7 @@ from packaging.version import Version
 from bundle.forms import FORMS
 
 ROOT = Path(__file__).parents[1]
-REQUIREMENTS_FILES = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS_FILES = ("requirements.txt", "requirements-dev.txt", "requirements-cohort.txt")
 SETUP_FILES = (
     *REQUIREMENTS_FILES,
     "constraints.txt",

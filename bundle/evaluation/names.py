@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-LABEL_SUFFIXES = ("_labels", "_label", "_dseg", "_seg")
+LABEL_SUFFIXES = ("_desc-aseg_dseg", "_labels", "_label", "_dseg", "_seg")
 """What label maps have behind the name of their case, here, in BIDS and in MONAI."""
 IMAGE_SUFFIXES = ("_T1w", "_T1", "_0000")
 """What the scans of a case have behind its name, here, in BIDS and in nnU-Net."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.bids.entities import is_bids_root
 from bundle.datasets import list_cases
+from bundle.datasets.bids import bids_cases
 from bundle.errors import BundleWarning, InputError, OptionError
 from bundle.evaluation.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, without
 from bundle.evaluation.sides import ALL_CASES, HELD_OUT, chosen_names, seen_line
@@ -40,7 +42,8 @@ def pair_label_maps(
     A prediction is ``NAME.nii.gz``, ``NAME_seg.nii.gz``, or ``NAME/NAME_seg.nii.gz`` as ``scripts.segment`` writes it;
     a reference is ``NAME.nii.gz`` or has one of ``LABEL_SUFFIXES``. Names are compared without these suffixes, and
     what finds no partner once more without ``IMAGE_SUFFIXES``: ``1000_T1/1000_T1_seg.nii.gz`` belongs to
-    ``1000_labels.nii.gz``. Scans among the references are passed over.
+    ``1000_labels.nii.gz``. Scans among the references are passed over. Of a BIDS data set or derivative, the ``_dseg``
+    files of its subjects are taken, or those that its derivatives have for its images.
 
     Args:
         prediction: a file or a folder.
@@ -130,18 +133,27 @@ def case_name(path: str | Path) -> str:
     return without(volume_stem(path), LABEL_SUFFIXES)
 
 
+def _bids_labels(folder: Path) -> list[Path]:
+    own = [path for path in sorted(folder.glob("sub-*/**/anat/*_dseg.nii*")) if is_volume(path)]
+    return own or [case.label for case in bids_cases(folder, []) if case.label.is_file()]
+
+
 def _volumes(folder: Path) -> list[Path]:
     files = (path for path in folder.iterdir() if is_volume(path) and not path.name.startswith("."))
     return sorted(path for path in files if path.is_file())
 
 
 def _predictions(folder: Path) -> list[Path]:
+    if is_bids_root(folder):
+        return _bids_labels(folder)
     trees = (path / f"{path.name}_seg{suffix}" for path in sorted(folder.iterdir()) for suffix in (".nii.gz", ".nii"))
     return _volumes(folder) + [path for path in trees if path.is_file()]
 
 
 def _references(folder: Path) -> list[Path]:
     """Return the label maps; where some are marked as such, files named like scans, or like one of them, are scans."""
+    if is_bids_root(folder):
+        return _bids_labels(folder)
     files = _volumes(folder)
     marked = {path for path in files if case_name(path) != volume_stem(path)}
     cases = {without(case_name(path), IMAGE_SUFFIXES) for path in marked}

@@ -109,6 +109,17 @@ class Segmenter:
             return f"{self.network.engine}, {self.network.precision}"
         return "torchscript" if isinstance(self.network, torch.jit.ScriptModule) else "torch"
 
+    @property
+    def maker(self) -> Maker:
+        """What records say of this segmenter."""
+        return self._saving[0].maker
+
+    def write_to(self, output_dir: str | Path) -> None:
+        """Let the results of the scans that follow go to another folder."""
+        self.output_dir = Path(output_dir)
+        for save in self._saving:
+            save.output_dir = self.output_dir
+
     def logits(self, data: Mapping[str, Any]) -> torch.Tensor:
         """Return the logits of a preprocessed scan, shape (classes, X, Y, Z)."""
         with torch.inference_mode():

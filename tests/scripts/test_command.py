@@ -17,7 +17,8 @@ from bundle.errors import GeometryWarning, InputError
 from scripts.command import DONE, FAILED, INTERRUPTED, make_parser, run_program
 from tests.conftest import ROOT
 
-PROGRAMS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem not in ("__init__", "command"))
+FRAME = ("__init__", "command", "many", "scan_options")
+PROGRAMS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem not in FRAME)
 
 
 def options(*arguments: str):

@@ -1,0 +1,128 @@
+"""The scans of a cohort: each has an id, which names its row in the tables and its folder among the results.
+
+Files, folders, lists (``.txt``, a path a line), tables (``.tsv`` with the columns ``image`` and possibly ``id``) and
+BIDS data sets are taken. Two scans of one id are refused, but for the first of them.
+``tests/bundle/cohort/test_cases.py`` holds it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundle.bids.entities import is_bids_root, t1w_scans
+from bundle.cohort.messages import TEXT, Case
+from bundle.errors import BundleError, InputError, OptionError, one_line
+from bundle.io.discover import list_inputs
+from bundle.io.names import volume_stem
+
+IMAGE, ID = "image", "id"
+LIST_SUFFIXES, TABLE_SUFFIX = (".txt", ".list"), ".tsv"
+
+
+@dataclass
+class Cohort:
+    """What inputs stand for.
+
+    Attributes:
+        cases: the scans, in the order given.
+        refused: what should have been a scan and is none, with the reason.
+        left_out: lines on what else folders hold.
+    """
+
+    cases: list[Case] = field(default_factory=list)
+    refused: list[tuple[Case, BundleError]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def part(self, number: int, parts: int) -> Cohort:
+        """Return every ``parts``-th scan, from the ``number``-th on (1 is the first); the first part has the refused.
+
+        Raises:
+            OptionError: when there is no such part.
+        """
+        if not 1 <= number <= parts:
+            raise OptionError("shard", f"found {number}/{parts}", "I/N with I from 1 to N is wanted")
+        refused = self.refused if number == 1 else []
+        return Cohort(self.cases[number - 1 :: parts], refused, self.left_out if number == 1 else [])
+
+
+def find_cases(inputs: Iterable[str | Path], recursive: bool = False) -> Cohort:
+    """Return the scans that inputs stand for.
+
+    Args:
+        inputs: volumes, folders, lists and tables of volumes, BIDS data sets.
+        recursive: walk the folders inside folders too.
+
+    Raises:
+        InputError: when a list or a table cannot be read, or an id can be no folder's name.
+    """
+    cohort = Cohort()
+    first: dict[str, str] = {}
+    for entry in map(str, inputs):
+        for case in _cases(entry, recursive, cohort):
+            if case.id in first:
+                found = f"found the id {case.id} twice, in {first[case.id]} too"
+                wanted = "an id of its own for each is wanted: a .tsv with the columns id and image gives them"
+                cohort.refused.append((case, InputError(case.image, found, wanted, "pairs")))
+            else:
+                first[case.id] = case.image
+                cohort.cases.append(case)
+    return cohort
+
+
+def _cases(entry: str, recursive: bool, cohort: Cohort) -> Iterator[Case]:
+    path = Path(entry)
+    if path.is_dir() and is_bids_root(path):
+        yield from (_by_name(str(scan.path)) for scan in t1w_scans(path))
+    elif path.suffix.lower() == TABLE_SUFFIX and path.is_file():
+        yield from _table_cases(path)
+    elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+        yield from map(_by_name, _lines(path))
+    else:
+        listing = list_inputs([entry], recursive)
+        cohort.left_out += listing.lines()
+        cohort.refused += [(_by_name(error.args[0]), error) for error in listing.errors]
+        yield from map(_by_name, listing.scans)
+
+
+def _by_name(image: str) -> Case:
+    return Case(volume_stem(image), os.path.abspath(image))
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the paths of a list; relative ones are relative to it."""
+    try:
+        lines = path.read_text(**TEXT).splitlines()
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be read ({error.strerror})", "a list of scans is wanted", "unreadable"
+        ) from error
+    return [os.path.join(path.parent, line.strip()) for line in lines if line.strip()]
+
+
+def _table_cases(path: Path) -> Iterator[Case]:
+    try:
+        with open(path, newline="", **TEXT) as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, csv.Error) as error:
+        raise InputError(path, f"cannot be read ({one_line(error)})", "a table of scans is wanted") from error
+    if not rows or IMAGE not in rows[0]:
+        columns = list(rows[0]) if rows else []
+        raise InputError(path, f"found the columns {columns}", f"the column {IMAGE}, and possibly {ID}, is wanted")
+    for number, row in enumerate(rows, 2):
+        if not row[IMAGE]:
+            raise InputError(path, f"found no {IMAGE} in line {number}", "the path of a scan is wanted")
+        image = os.path.abspath(os.path.join(path.parent, row[IMAGE]))
+        case = Case(row.get(ID) or volume_stem(image), image)
+        _check_id(case.id, path, number)
+        yield case
+
+
+def _check_id(name: str, path: Path, number: int) -> None:
+    """Refuse what can be no folder's name, or would lead elsewhere."""
+    if Path(name).name != name or name.startswith(".") or not name.isprintable():
+        wanted = "the name of a folder is wanted, without / and not starting with a dot"
+        raise InputError(path, f"found the id {name!r} in line {number}", wanted)

@@ -1,0 +1,116 @@
+"""A run over a cohort, from the first worker to the last table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.cohort.cases import Cohort
+from bundle.cohort.log import RunLog
+from bundle.cohort.messages import FAILED, Outcome, Readiness, Result
+from bundle.cohort.outliers import Outlier
+from bundle.cohort.run import Runner
+from bundle.cohort.summary import Tally, forget_summary, write_summary
+from bundle.cohort.table import CohortTable, measures_of
+from bundle.labels import split_side
+
+TABLE = "cohort.tsv"
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run ended.
+
+    Attributes:
+        tally: how many scans ended how.
+        table: path of the table.
+        outliers: of the whole cohort; empty in a run of a part.
+        log: path of the log.
+    """
+
+    tally: Tally
+    table: Path
+    outliers: Sequence[Outlier]
+    log: Path
+
+
+def run_cohort(
+    cohort: Cohort,
+    runner: Runner,
+    output_dir: str | Path,
+    part: str = "",
+    log_dir: str | Path = "",
+    on_ready: Callable[[Readiness], None] = lambda readiness: None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> Report:
+    """Segment a cohort and write its tables; whoever calls holds the lock of the output folder.
+
+    A run of a part leaves its table beside its log, ``logs/cohort_TIME_PART.tsv``: tables of the cohort are made by a
+    run over all of it, which skips what is done.
+
+    Args:
+        cohort: the scans.
+        runner: where they are segmented.
+        output_dir: folder of the results.
+        part: name of a part, such as a shard; empty for the whole.
+        log_dir: folder of the folder of logs; that of the results where empty.
+        on_ready: called once, when the first worker can work.
+        on_outcome: called for each scan as it ends.
+
+    Raises:
+        CohortError: when no worker can work.
+        WriteError: when tables or log cannot be written.
+    """
+    folder = Path(output_dir)
+    clock = time.perf_counter()
+    with RunLog(log_dir or folder) as log:
+        log.line(f"{len(cohort.cases)} scans, {len(cohort.refused)} refused; waiting for a worker")
+        readiness = runner.ready()
+        on_ready(readiness)
+        log.line(f"engine {readiness.engine} on {readiness.host}")
+        path = log.path.with_name(f"{log.path.stem}_{part}.tsv") if part else folder / TABLE
+        if not part:
+            forget_summary(folder)
+        tally = Tally()
+        with CohortTable(path, measures_of(readiness.structures, pairs_of(readiness.structures))) as table:
+
+            def take(place: int, outcome: Outcome) -> None:
+                table.add(place, outcome)
+                tally.add(outcome)
+                log.outcome(outcome)
+                on_outcome(outcome)
+
+            for place, (case, error) in enumerate(cohort.refused, len(cohort.cases)):
+                take(place, Outcome(case, Result(FAILED, code=error.code, reason=str(error)), "none", 0))
+            places = {case.id: place for place, case in enumerate(cohort.cases)}
+            for outcome in runner.run(cohort.cases):
+                take(places[outcome.case.id], outcome)
+            log.line(f"all scans have ended, {tally.failed} of them without a result")
+            outliers: list[Outlier] = []
+            if part:
+                table.finish({})
+            else:
+                outliers, _ = write_summary(folder, table, tally, _run_facts(log, clock, readiness))
+    return Report(tally, path, outliers, log.path)
+
+
+def pairs_of(structures: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, without a side, of the structures that are there on both."""
+    split = [split_side(name) for name in structures]
+    right = {name for side, name in split if side == "right"}
+    return tuple(name for side, name in split if side == "left" and name in right)
+
+
+def _run_facts(log: RunLog, clock: float, readiness: Readiness) -> dict[str, Any]:
+    return {
+        "engine": readiness.engine,
+        "made_by": dict(readiness.maker),
+        "run": {
+            "started": log.started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 3),
+            "log": log.path.name,
+        },
+    }

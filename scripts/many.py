@@ -1,0 +1,191 @@
+"""The frame of programs that segment many scans: options, workers, progress, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from scripts.command import FAILED
+from scripts.scan_options import config_of, overrides_of
+
+if TYPE_CHECKING:
+    from bundle.cohort.cases import Cohort
+    from bundle.cohort.messages import Outcome, Readiness, Settings
+    from bundle.cohort.plan import WorkerPlan
+    from bundle.cohort.run import Runner
+    from bundle.cohort.session import Report
+
+NOTHING_RAN = 2
+"""Exit code of a run that could not segment anything."""
+SYSTEMS = ("slurm", "pbs", "sge", "lsf")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options on where scans are segmented, and when anew."""
+    parser.set_defaults(started=False)
+    add = parser.add_argument
+    add("--workers", type=_count, metavar="N", help="processes (default: as cores and memory allow; 0: this one alone)")
+    add("--threads", type=_positive, metavar="N", help="threads of each (default: the cores divided between workers)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", metavar="ADDRESS", help="join the Dask cluster of this scheduler")
+    where.add_argument("--cluster", choices=SYSTEMS, help="start workers as jobs, through dask-jobqueue")
+    add("--cluster-config", metavar="FILE", help="JSON or YAML: dask-jobqueue's keywords, and jobs, how many")
+    add("--retries", type=_count, default=1, metavar="N", help="how often a scan is tried again (default: 1)")
+    add("--trust-mtime", action="store_true", help="tell by times, not by hashes, whether an earlier result holds")
+    add("--overwrite", action="store_true", help="do every scan again, and replace results that somebody changed")
+
+
+def check_run_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program where options do not go together."""
+    if options.cluster and not options.cluster_config:
+        parser.error("--cluster wants --cluster-config FILE")
+
+
+def exit_code(code: int, options: argparse.Namespace) -> int:
+    """Return the exit code of a program that segments many scans: ``NOTHING_RAN`` where it never came to that."""
+    return NOTHING_RAN if code == FAILED and not options.started else code
+
+
+def run_and_tell(
+    cohort: Cohort,
+    options: argparse.Namespace,
+    output_dir: str,
+    part: str = "",
+    log_dir: str = "",
+    on_ready: Callable[[Readiness], None] = lambda readiness: None,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> Report:
+    """Segment a cohort, show how it goes, and say how it ended.
+
+    Args:
+        cohort: the scans.
+        options: the command line.
+        output_dir: folder of the results.
+        part: name of a part, such as a shard.
+        log_dir: folder of the folder of logs; that of the results where empty.
+        on_ready: called once, when the first worker can work.
+        on_outcome: called for each scan as it ends.
+    """
+    from tqdm import tqdm
+
+    from bundle.cohort.session import run_cohort
+    from bundle.process import Terminated
+
+    with tqdm(total=len(cohort.cases), unit="scan", disable=None, smoothing=0.05) as bar:
+        counts = {"failed": 0, "flagged": 0}
+        ids = {case.id for case in cohort.cases}
+
+        def ready(readiness: Readiness) -> None:
+            options.started = True
+            on_ready(readiness)
+            if readiness.engine:
+                tqdm.write(f"engine {readiness.engine}")
+
+        def ended(outcome: Outcome) -> None:
+            on_outcome(outcome)
+            bar.update(outcome.case.id in ids)
+            counts["failed"] += outcome.result.status == "failed"
+            counts["flagged"] += bool(outcome.result.row and outcome.result.row.flags)
+            bar.set_postfix(counts, refresh=False)
+            if outcome.case.id in ids and outcome.result.status == "failed":
+                with bar.external_write_mode(sys.stderr):
+                    print(f"error: {_line(outcome)}", file=sys.stderr)
+
+        try:
+            with make_runner(cohort, options, output_dir) as runner:
+                report = run_cohort(cohort, runner, output_dir, part, log_dir, ready, ended)
+        except (KeyboardInterrupt, Terminated):
+            line = f"{bar.n} of {len(cohort.cases)} scans have ended; the same command goes on with the others"
+            print(line, file=sys.stderr)
+            raise
+    print(_last_line(report))
+    return report
+
+
+@contextlib.contextmanager
+def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) -> Iterator[Runner]:
+    """Start what segments scans, as the options have it, and end it with the block."""
+    from bundle.cohort.run import InProcess
+
+    settings = _settings(options, output_dir)
+    if getattr(options, "collect", False):
+        from bundle.cohort.collect import Collector
+
+        yield Collector(cohort.cases, settings.output_dir)
+        return
+    if options.workers == 0 and not (options.scheduler or options.cluster):
+        yield InProcess(settings, options.retries)
+        return
+    from bundle.cohort.clusters import batch_cluster, has_dashboard, local_workers, running_cluster
+    from bundle.cohort.dispatch import PATIENCE, OnDask
+
+    if options.scheduler:
+        cluster = running_cluster(options.scheduler)
+    elif options.cluster:
+        cluster = batch_cluster(options.cluster, options.cluster_config)
+    else:
+        cluster = local_workers(_plan(options, len(cohort.cases)))
+    with cluster as client:
+        if has_dashboard():
+            print(f"dashboard {client.dashboard_link}")
+        yield OnDask(client, settings, options.retries, None if options.scheduler or options.cluster else PATIENCE)
+
+
+def _plan(options: argparse.Namespace, scans: int) -> WorkerPlan:
+    """Return how many workers there are, no more than scans; on a GPU one, unless more are asked for."""
+    from bundle.cohort.plan import plan_workers
+    from bundle.machine import available_cores, available_memory
+
+    wanted = options.workers
+    if wanted is None and options.device and options.device != "cpu":
+        wanted = 1
+    plan = plan_workers(available_cores(), available_memory(), wanted, options.threads)
+    if plan.workers <= scans:
+        return plan
+    return plan_workers(available_cores(), available_memory(), scans, options.threads)
+
+
+def _settings(options: argparse.Namespace, output_dir: str) -> Settings:
+    from bundle.cohort.messages import Settings
+
+    return Settings(
+        config_of(options),
+        overrides_of(options),
+        os.path.abspath(output_dir),
+        options.trust_mtime,
+        options.overwrite,
+        options.threads,
+    )
+
+
+def _line(outcome: Outcome) -> str:
+    attempts = f" ({outcome.attempts} attempts)" if outcome.attempts > 1 else ""
+    reason = " ".join(outcome.result.reason.split())
+    return f"{reason if outcome.case.image in reason else f'{outcome.case.image}: {reason}'}{attempts}"
+
+
+def _last_line(report: Report) -> str:
+    status = report.tally.status
+    ended = ", ".join(f"{status[name]} {name}" for name in ("done", "skipped", "failed") if status[name])
+    flagged = f", {report.tally.flagged} flagged" if report.tally.flagged else ""
+    outliers = len({outlier.scan for outlier in report.outliers})
+    standing = f", {outliers} with outliers" if outliers else ""
+    return f"{sum(status.values())} scans: {ended}{flagged}{standing}; {report.table}"
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"found {text}, 0 or more is wanted")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = _count(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("found 0, 1 or more is wanted")
+    return value

@@ -1,0 +1,60 @@
+"""Options that say how scans are segmented, for the programs that segment many."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from bundle.choices import ENGINES, PRECISIONS
+from scripts.command import ROOT
+
+CONFIG = ROOT / "configs" / "inference.json"
+OVERRIDES = (
+    *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
+    *("assume_affine", "fill_nonfinite", "frame", "trust"),
+)
+"""Options that replace the config id of their name when they are given."""
+PLACES = ("model", "checkpoint")
+"""Of these, what are names of files: workers may run in another folder."""
+
+
+def add_scan_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options; :func:`config_of` and :func:`overrides_of` read them."""
+    group = parser.add_argument_group("how scans are segmented, as in scripts.segment")
+    add = group.add_argument
+    add("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
+    add("--engine", choices=ENGINES, help="what computes the network (default: auto)")
+    add("--precision", choices=PRECISIONS, help="numbers it computes in (default: auto)")
+    for name, text in (
+        ("--mirror-averaging", "average with the mirror image, for twice the network's time"),
+        ("--assume-affine", "accept files without an orientation"),
+        ("--fill-nonfinite", "set NaN and Inf to 0 instead of refusing the file"),
+    ):
+        add(name, action="store_true", default=None, help=text)
+    add("--frame", type=int, metavar="N", help="which volume of a 4D to 7D file, counted from 0")
+    for form in ("sform", "qform"):
+        text = f"use the {form} where sform and qform contradict each other"
+        add(f"--trust-{form}", dest="trust", action="store_const", const=form, help=text)
+    add("--model", action="append", metavar="FOLDER", help="folder of a model, or its zip; given again, averaged")
+    add("--checkpoint", metavar="FILE", help="other weights, or an exported model")
+    add("--config", action="append", metavar="FILE", help="inference config, or an overlay over it; may be given again")
+
+
+def config_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the configs, as paths that hold in any folder."""
+    return tuple(map(os.path.abspath, options.config or [CONFIG]))
+
+
+def overrides_of(options: argparse.Namespace) -> tuple[tuple[str, Any], ...]:
+    """Return pairs of config ids and the values that replace theirs, sorted; names of files hold in any folder."""
+    found: dict[str, Any] = {"bundle_root": str(ROOT)}
+    for name in OVERRIDES:
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if name in PLACES:
+            paths = tuple(map(os.path.abspath, value if isinstance(value, list) else [value]))
+            value = paths[0] if len(paths) == 1 else paths
+        found[name] = value
+    return tuple(sorted(found.items()))
