@@ -1,0 +1,81 @@
+"""configs/brain_train.json and gpu_train.json, run by MONAI on label maps made by code."""
+
+from __future__ import annotations
+
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bundle.training import compiled
+from networks import TransformerUNet
+from tests.bundle.synthesis.test_heads import brain_codes
+from tests.bundle.training.tiny_training import NETWORK, column, equal, train, weights
+from tests.conftest import ROOT
+from tests.phantom import SPACING, write_phantoms
+
+BRAIN, GPU = (str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Three whole heads and three brains."""
+    root = tmp_path_factory.mktemp("data")
+    write_phantoms(root / "heads", 3)
+    (root / "brains").mkdir()
+    for index in range(3):
+        image = nib.Nifti1Image(np.roll(brain_codes(), index, axis=1), np.diag([SPACING] * 3 + [1.0]))
+        image.to_filename(root / "brains" / f"b{index}.nii.gz")
+    return root
+
+
+def options(folders, **others):
+    given = {"brains_dir": str(folders / "brains"), "held_out": 1, "brains_held_out": 1, "threads": 0}
+    return {**given, "init_checkpoint": None, "samples_kept": 2, "sample_uses": 2, **others}
+
+
+def test_heads_and_brains_train_and_what_is_held_out_validates(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, **options(folders))
+    assert column(tmp_path, "val_mean_dice")
+    dataset, held = (workflow.parser.get_parsed_content(name) for name in ("train#dataset", "held_out_samples"))
+    names = [{label_map.name for label_map in part.maps + part.brains} for part in (dataset, held)]
+    assert [len(part.maps) for part in (dataset, held)] == [2, 1]
+    assert [len(part.brains) for part in (dataset, held)] == [2, 1]
+    assert names[0].isdisjoint(names[1])
+    assert len(names[0] | names[1]) == 6
+
+
+def test_a_training_goes_on_to_the_same_weights(folders, tmp_path):
+    train(folders / "heads", tmp_path / "whole", BRAIN, **options(folders))
+    train(folders / "heads", tmp_path / "parts", BRAIN, **options(folders, max_epochs=1, val_interval=3))
+    shutil.rmtree(tmp_path / "parts" / "samples")  # they are drawn again
+    train(folders / "heads", tmp_path / "parts", BRAIN, **options(folders))
+    whole, parts = (weights(tmp_path / name / "model.pt") for name in ("whole", "parts"))
+    if column(tmp_path / "parts", "learning_rate")[:3] == column(tmp_path / "whole", "learning_rate")[:3]:
+        assert equal(whole, parts)
+    assert len(column(tmp_path / "parts", "step")) == 6
+
+
+def test_without_brains_it_trains_on_heads_alone(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, **options(folders, brains_dir=None, max_epochs=1))
+    assert workflow.parser.get_parsed_content("train#dataset").brains == []
+
+
+def test_the_gpu_config_runs_where_there_is_none(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, GPU, **options(folders, max_epochs=1, batch_size=2))
+    assert len(column(tmp_path, "step")) == 3
+    assert not (tmp_path / "samples").exists()
+    assert workflow.parser.get_parsed_content("train#dataset").group == 2
+
+
+def test_a_compiled_network_keeps_the_names_of_its_weights():
+    torch.manual_seed(0)
+    plain = TransformerUNet(out_channels=3, **NETWORK)
+    network = compiled(TransformerUNet(out_channels=3, **NETWORK), backend="eager")
+    network.load_state_dict(plain.state_dict())
+    image = torch.rand(1, 1, 16, 16, 16)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(network(image), plain(image))
+    assert compiled(plain, enabled=False) is plain
