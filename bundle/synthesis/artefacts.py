@@ -54,7 +54,8 @@ def brighten(
 
 
 def _tissues(wanted: list[bool], tissue_of_class: Tensor) -> Tensor:
-    return tissue_of_class[torch.tensor(wanted)].unique()
+    found: Tensor = tissue_of_class[torch.tensor(wanted)].unique()  # type: ignore[no-untyped-call]
+    return found
 
 
 def coil_field(size: list[int], spacing: float, draws: Draws, options: SynthesisOptions) -> Tensor:
