@@ -54,7 +54,7 @@ def brighten(
 
 
 def _tissues(wanted: list[bool], tissue_of_class: Tensor) -> Tensor:
-    found: Tensor = tissue_of_class[torch.tensor(wanted)].unique()  # type: ignore[no-untyped-call]
+    found: Tensor = tissue_of_class[torch.tensor(wanted)].unique()
     return found
 
 

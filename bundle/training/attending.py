@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+FLAG = "use_flash_attention"
+
 
 def attend_eagerly(network: nn.Module, enabled: bool = True) -> nn.Module:
     """Let a network's attention multiply matrices in place of PyTorch's fused kernel, and return the network.
@@ -17,6 +19,6 @@ def attend_eagerly(network: nn.Module, enabled: bool = True) -> nn.Module:
         enabled: whether to do it.
     """
     for module in network.modules():
-        if enabled and hasattr(module, "use_flash_attention"):
-            module.use_flash_attention = False
+        if enabled and hasattr(module, FLAG):
+            setattr(module, FLAG, False)
     return network

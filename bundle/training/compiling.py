@@ -17,5 +17,5 @@ def compiled(network: nn.Module, enabled: bool = True, backend: str = "inductor"
         backend: of ``torch.compile``.
     """
     if enabled:
-        network.compile(backend=backend)  # type: ignore[no-untyped-call]
+        network.compile(backend=backend)
     return network

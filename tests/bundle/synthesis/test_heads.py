@@ -15,18 +15,10 @@ from bundle.synthesis import SyntheticBrainDataset, find_label_maps, held_out
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.extra_cerebral import closed_distance
 from tests.bundle.synthesis.still import STILL
-from tests.phantom import SPACING, phantom_codes, write_phantoms
+from tests.phantom import SPACING, brain_codes, write_phantoms
 
 CHANNEL = {label.code: label.channel for label in read_labels()}
 WINDOW = ((240, 240, 240), (240, 240, 240))
-
-
-def brain_codes():
-    """The phantom's brain alone, with a pocket of fluid that is drawn in part."""
-    codes = phantom_codes()
-    codes[(codes > 500) | (codes == 24)] = 0
-    codes[30:33, 40:43, 30:33] = 24
-    return codes
 
 
 @pytest.fixture(scope="module")

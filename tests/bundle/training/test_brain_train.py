@@ -12,10 +12,9 @@ import torch
 
 from bundle.training import attend_eagerly, compiled
 from networks import TransformerUNet
-from tests.bundle.synthesis.test_heads import brain_codes
 from tests.bundle.training.tiny_training import NETWORK, column, equal, train, weights
 from tests.conftest import ROOT
-from tests.phantom import SPACING, write_phantoms
+from tests.phantom import SPACING, brain_codes, write_phantoms
 
 BRAIN, GPU = (str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json"))
 
