@@ -27,6 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser("draw_samples", __doc__)
     parser.add_argument("label_maps", help="folder with NIfTI label maps in FreeSurfer codes")
+    parser.add_argument("--brains", help="folder of brain-only label maps: half of the samples are drawn from them")
     parser.add_argument("sheet", type=Path, help="PNG to write")
     parser.add_argument("--config", action="append", metavar="FILE", help="config of a training, and overlays over it")
     parser.add_argument("--spacing", type=float, help="edge of a voxel in mm (default: 1.5)")
@@ -76,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
         refuse_existing([options.sheet])
     maps = find_label_maps(options.label_maps)
     window = [options.window, options.window]
-    dataset = SyntheticBrainDataset(maps, options.spacing, window, options.count, options.seed, options=options.options)
+    brains = {"data": find_label_maps(options.brains)} if options.brains else None
+    dataset = SyntheticBrainDataset(
+        maps, options.spacing, window, options.count, options.seed, options=options.options, brains=brains
+    )
     samples = [
         (sample["image"][0].numpy(), sample["label"][0].numpy())
         for sample in (dataset[index] for index in tqdm(range(options.count), unit="sample", disable=None))

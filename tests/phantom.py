@@ -28,6 +28,14 @@ def phantom_codes(shift: float = 0.0) -> np.ndarray:
     return codes
 
 
+def brain_codes() -> np.ndarray:
+    """Return the codes of the phantom's brain alone, with a pocket of fluid that is drawn in part."""
+    codes = phantom_codes()
+    codes[(codes > 500) | (codes == 24)] = 0
+    codes[30:33, 40:43, 30:33] = 24
+    return codes
+
+
 def write_phantoms(folder: Path, count: int = 2) -> Path:
     """Write label maps 1 to ``count`` and return the folder."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
 """Synthesis: training images drawn from label maps."""
 
 from bundle.synthesis.anatomy import find_label_maps
+from bundle.synthesis.brains import held_out
 from bundle.synthesis.dataset import FreshSampler, SyntheticBrainDataset
+from bundle.synthesis.reuse import ReusedSamples
 
-__all__ = ["FreshSampler", "SyntheticBrainDataset", "find_label_maps"]
+__all__ = ["FreshSampler", "ReusedSamples", "SyntheticBrainDataset", "find_label_maps", "held_out"]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bundle.synthesis.artefacts import add_ghosts, coil_field
 from bundle.synthesis.deformation import smooth_field
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
@@ -56,11 +57,16 @@ def acquire(image: Tensor, spacing: float, whole_head: bool, draws: Draws, optio
     air = image <= AIR
     bias = smooth_field(draws, 1, size, [draws.integer(3, 6) for _ in range(3)])[0] * draws.positive(options.bias)
     gamma = math.exp(draws.between(-options.gamma, options.gamma))
+    if options.coil > 0 and draws.chance(options.coil):
+        bias = bias + coil_field(size, spacing, draws, options).log()
     image = (image * bias.exp()).clamp(min=1e-4).pow(gamma).masked_fill(air, 0.0)[None, None]
 
     coarser = [max(voxel / spacing, 1.0) for voxel in draw_voxel_size(draws, options)]
     # A slice may be thinner than the distance to the next one.
     profiles = [ratio * draws.between(0.6, 1.0) * FWHM_TO_SD if ratio > 1 else 0.0 for ratio in coarser]
+    if options.ghosts > 0 and draws.chance(options.ghosts):
+        image = add_ghosts(image[0, 0], draws, options)[None, None]
+        image = image if whole_head else image.masked_fill(air, 0.0)
     image = blur(image, [math.hypot(profile, draws.positive(options.blur)) for profile in profiles])
     scanned = [max(2, round(n / ratio)) for n, ratio in zip(size, coarser, strict=True)]
     if scanned != size:

@@ -76,12 +76,23 @@ class Anatomy:
         spacing: mm along each axis.
         brain_centre: centre of the brain in voxels.
         centres: centres of the compact structures in mm from the brain's centre, shape (structures, 3).
+        ignored: whether voxels of a class count neither in the loss nor in a score, shape (classes,); ``None`` where
+            all count.
+        name: of its file.
     """
 
     classes: Tensor
     spacing: Tensor
     brain_centre: Tensor
     centres: Tensor
+    ignored: Tensor | None = None
+    name: str = ""
+
+    def to(self, device: torch.device | str) -> Anatomy:
+        """Return the label map on a device."""
+        ignored = None if self.ignored is None else self.ignored.to(device)
+        classes, spacing = self.classes.to(device), self.spacing.to(device)
+        return Anatomy(classes, spacing, self.brain_centre.to(device), self.centres.to(device), ignored, self.name)
 
 
 def _read_ras(path: str | Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
@@ -160,7 +171,10 @@ def find_label_maps(folder: str | Path) -> list[str]:
 
 
 def load_label_maps(
-    paths: Sequence[str | Path], table: Sequence[Label], tissues: TissueTable | None = None
+    paths: Sequence[str | Path],
+    table: Sequence[Label],
+    tissues: TissueTable | None = None,
+    more_codes: Sequence[int] = (),
 ) -> tuple[list[Anatomy], ClassTable]:
     """Read label maps.
 
@@ -168,6 +182,7 @@ def load_label_maps(
         paths: NIfTI files with FreeSurfer codes; codes from 500 on are head tissues outside the brain.
         table: the structures that the network tells apart.
         tissues: what the codes look like; those of ``configs/tissues.tsv`` by default.
+        more_codes: codes that get a class though no file holds them.
 
     Raises:
         MissingError: when there is no file.
@@ -179,7 +194,7 @@ def load_label_maps(
     volumes, spacings = zip(*(_read_ras(path) for path in paths), strict=True)
     codes = _found_codes(volumes, paths)
     _check_sides(codes, table, paths[0])
-    class_table = ClassTable.from_codes(codes, table, tissues)
+    class_table = ClassTable.from_codes([*codes, *more_codes], table, tissues)
     class_of = np.zeros(max(class_table.codes) + 1, dtype=np.uint8)
     class_of[list(class_table.codes)] = np.arange(len(class_table.codes), dtype=np.uint8)
     is_brain = class_table.is_brain.numpy()
@@ -197,7 +212,8 @@ def load_label_maps(
             raise _unusable(path, "found head tissues only", "a label map of a brain is wanted")
         centre = torch.tensor([(low + high) / 2 for low, high in _extent(brain)])
         edges = torch.from_numpy(spacing).float()
-        maps.append(Anatomy(torch.from_numpy(classes), edges, centre, (_centres(classes, compact) - centre) * edges))
+        centres = (_centres(classes, compact) - centre) * edges
+        maps.append(Anatomy(torch.from_numpy(classes), edges, centre, centres, name=Path(path).name))
     return maps, class_table
 
 

@@ -12,11 +12,13 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from bundle.labels import DEFAULT_TABLE, mirrored_channels, read_labels, renamed_keywords
 from bundle.synthesis.anatomy import Anatomy, class_weights, load_label_maps
+from bundle.synthesis.brains import MORE_CODES, Brains
 from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
 from bundle.synthesis.priors import TissuePriors
 from bundle.synthesis.synthesiser import Synthesiser
 from bundle.synthesis.tissues import DEFAULT_TISSUES, read_tissues
+from bundle.synthesis.warps import Warps
 
 SEED_STRIDE = 1_000_003
 WINDOW_SEED = 1 << 40  # keeps the draws of windows apart from those of samples
@@ -38,6 +40,8 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         group: samples in a row that share a window size: those that one step stacks, over all processes.
         device: where samples are made.
         tissue_table: path of the tissue table, see :func:`bundle.synthesis.tissues.read_tissues`.
+        brains: label maps that hold a brain alone, and how heads are laid around them, by name, see ``Brains``.
+        warps: file of the warps between the anatomies, see :mod:`bundle.synthesis.warps`; none by default.
 
     Raises:
         InputError: when a label map or a table cannot be used.
@@ -58,14 +62,24 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         group: int = 1,
         device: torch.device | str = "cpu",
         tissue_table: str | Path = DEFAULT_TISSUES,
+        brains: dict[str, Any] | None = None,
+        warps: str | Path | None = None,
     ) -> None:
         ranges = SynthesisOptions.named(options or {})
         table = read_labels(label_table)
         if ranges.flip > 0:
             mirrored_channels(table, label_table)
-        maps, self.class_table = load_label_maps(data, table, read_tissues(tissue_table))
-        self.maps = [Anatomy(*(tensor.to(device) for tensor in vars(label_map).values())) for label_map in maps]
+        added = Brains.named(brains) if brains and brains.get("data") else None
+        paths, more = ([*data, *added.data], MORE_CODES) if added else (data, ())
+        maps, self.class_table = load_label_maps(paths, table, read_tissues(tissue_table), more)
+        self.maps = [label_map.to(device) for label_map in maps[: len(data)]]
+        self.brains: list[Anatomy] = []
+        if added:
+            prepared = added.prepare(maps[len(data) :], self.class_table)
+            self.brains = [label_map.to(device) for label_map in prepared]
+            self.share, self.make_head = added.share, added.head_maker(self.class_table, self.maps)
         self.synthesise = Synthesiser(self.class_table, TissuePriors.t1(self.class_table), ranges)
+        self.warps = Warps(warps, [label_map.name for label_map in self.maps + self.brains]) if warps else None
         self.spacing = spacing
         self.eighths = [[round(mm / spacing / 8) for mm in window] for window in window_mm]
         self.length = length
@@ -84,8 +98,14 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return ``image`` (1, X, Y, Z) float32, 0 to 1, and ``label`` (1, X, Y, Z) uint8 channels."""
         draws = Draws(self.seed * SEED_STRIDE + index, self.device)
-        label_map = self.maps[draws.integer(0, len(self.maps) - 1)]
-        image, label = self.synthesise(label_map, self.window(index), self.spacing, draws)
+        if self.brains and draws.chance(self.share):
+            label_map = self.make_head(self.brains[draws.integer(0, len(self.brains) - 1)], draws)
+        else:
+            label_map = self.maps[draws.integer(0, len(self.maps) - 1)]
+        warp = None
+        if self.warps and draws.chance(self.synthesise.options.warp):
+            warp = self.warps.draw(label_map.name, draws)
+        image, label = self.synthesise(label_map, self.window(index), self.spacing, draws, warp)
         upper = 1 - draws.between(*self.synthesise.options.clip_share)
         sample = {"image": self._normalise(image, upper), "label": label}
         return sample if self.transform is None else self.transform(sample)

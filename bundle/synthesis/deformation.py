@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +16,28 @@ from bundle.synthesis.options import SynthesisOptions
 # Distance in voxels of the points at which displacements are computed; they are smooth on this scale.
 COARSE_STEP = 4
 SWELLING_RADIUS = (8.0, 25.0)  # mm
+
+
+class Bulge(NamedTuple):
+    """What grows at a place (3,), in mm from the brain's centre, by an amount from 0 to 1, within a radius in mm."""
+
+    centre: Tensor
+    amount: float
+    radius: float
+
+
+class Warp(NamedTuple):
+    """Displacements (3, X, Y, Z) in mm, at points ``step`` mm apart, the middle one in the brain's centre."""
+
+    field: Tensor
+    step: float
+
+    def at(self, position: Tensor) -> Tensor:
+        """Return the displacements at positions (3, ...) in mm from the brain's centre; beyond the field its edge's."""
+        half = (torch.tensor(self.field.shape[1:], device=position.device) - 1) / 2 * self.step
+        grid = (position / half.reshape(3, 1, 1, 1)).flip(0).movedim(0, -1)
+        field = self.field.to(position.device)[None]
+        return F.grid_sample(field, grid[None], padding_mode="border", align_corners=True)[0]
 
 
 def affine_matrix(draws: Draws, options: SynthesisOptions) -> Tensor:
@@ -45,11 +70,15 @@ def swell(position: Tensor, centres: Tensor, draws: Draws, options: SynthesisOpt
     ``r (1 - a exp(-r^2 / 2 s^2))`` grows with the distance r for every a from -1 to 1, so nothing folds.
     """
     for _ in range(draws.integer(0, options.swellings) if len(centres) else 0):
-        centre = centres[draws.integer(0, len(centres) - 1)].reshape(3, 1, 1, 1)
+        centre = centres[draws.integer(0, len(centres) - 1)]
         amount, radius = draws.between(-options.swelling, options.swelling), draws.between(*SWELLING_RADIUS)
-        offset = position - centre
-        position = position - amount * offset * torch.exp(-offset.square().sum(0) / (2 * radius**2))
+        position = _swollen(position, Bulge(centre, amount, radius))
     return position
+
+
+def _swollen(position: Tensor, bulge: Bulge) -> Tensor:
+    offset = position - bulge.centre.to(position.device).reshape(3, 1, 1, 1)
+    return position - bulge.amount * offset * torch.exp(-offset.square().sum(0) / (2 * bulge.radius**2))
 
 
 def sample_positions(
@@ -59,6 +88,8 @@ def sample_positions(
     shift: float,
     draws: Draws,
     options: SynthesisOptions,
+    bulges: Sequence[Bulge] = (),
+    warp: Warp | None = None,
 ) -> Tensor:
     """Return the position of each voxel of the sample in voxels of the label map, shape (3, X, Y, Z), float32."""
     device = draws.device
@@ -74,6 +105,10 @@ def sample_positions(
     ):
         points = [max(3, round(n * spacing / distance) + 1) for n in size]
         position = position + smooth_field(draws, 3, coarse, points) * draws.positive(largest)
+    if warp is not None:
+        position = position + warp.at(position)
     position = swell(position, label_map.centres.to(device), draws, options)
+    for bulge in bulges:
+        position = _swollen(position, bulge)
     voxel = position / label_map.spacing.to(device).reshape(3, 1, 1, 1)
     return resize((voxel + label_map.brain_centre.to(device).reshape(3, 1, 1, 1))[None], list(size))[0]

@@ -36,6 +36,16 @@ class SynthesisOptions:
         thick_slices: probability of slices thicker than the voxels in their plane.
         slice_spacing: smallest and largest distance of such slices.
         plane_spacing: smallest and largest voxel in the plane, and of scans without thick slices.
+        cavities, tumours, white_matter_lesions: probabilities of a resection cavity, a tumour, and lesions of the white
+            matter (:mod:`bundle.synthesis.lesions`).
+        large_ventricles: probability of lateral ventricles that take one to five voxels of white matter.
+        bright_scalp, scalp_gain: probability of a scalp brighter than white matter, and how many times at most.
+        coil, coil_gain: probability of the field of coils near the head, and how many times brighter than the rest it
+            makes what lies closest.
+        contrast_agent: probability of bright vessels, meninges, mucosa and choroid plexus.
+        low_field: probability of the noise, voxels and slices of a scanner of 0.05 to 0.3 T.
+        ghosts, ghost_share: probability of ghosts of motion, and the largest share of intensity in one.
+        warp: probability that an anatomy is led part of the way to another's, see ``warps`` of the data set.
         clip_share: smallest and largest share of voxels above the intensity that becomes 1; scans come with more or
             less air around the head, inference clips 0.5 % of all voxels.
     """
@@ -67,6 +77,19 @@ class SynthesisOptions:
     thick_slices: float = 0.3
     slice_spacing: tuple[float, float] = (1.0, 6.0)
     plane_spacing: tuple[float, float] = (0.7, 2.0)
+    cavities: float = 0.0
+    tumours: float = 0.0
+    white_matter_lesions: float = 0.0
+    large_ventricles: float = 0.0
+    bright_scalp: float = 0.0
+    scalp_gain: float = 3.0
+    coil: float = 0.0
+    coil_gain: float = 4.0
+    contrast_agent: float = 0.0
+    low_field: float = 0.0
+    ghosts: float = 0.0
+    ghost_share: float = 0.15
+    warp: float = 0.5
     clip_share: tuple[float, float] = (0.002, 0.02)
 
     @classmethod

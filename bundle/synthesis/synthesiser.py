@@ -10,10 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bundle.label_groups import IGNORED_CHANNEL
 from bundle.synthesis.acquisition import acquire
 from bundle.synthesis.anatomy import Anatomy, ClassTable
-from bundle.synthesis.deformation import resize, sample_positions
+from bundle.synthesis.artefacts import brighten, low_field
+from bundle.synthesis.deformation import Warp, resize, sample_positions
 from bundle.synthesis.draws import Draws
+from bundle.synthesis.lesions import (
+    LARGEST_GROWTH,
+    cut_cavities,
+    grow_ventricles,
+    paint_tumours,
+    paint_white_matter_lesions,
+    plan_lesions,
+)
 from bundle.synthesis.options import SynthesisOptions
 from bundle.synthesis.priors import TissuePriors
 
@@ -39,7 +49,12 @@ class Synthesiser:
         ]
 
     def __call__(
-        self, label_map: Anatomy, size: tuple[int, int, int], spacing: float, draws: Draws
+        self,
+        label_map: Anatomy,
+        size: tuple[int, int, int],
+        spacing: float,
+        draws: Draws,
+        warp: Warp | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw one sample.
 
@@ -48,21 +63,34 @@ class Synthesiser:
             size: voxels of the window, X, Y, Z.
             spacing: edge of a voxel in mm.
             draws: source of all random numbers.
+            warp: leads the anatomy towards another's.
 
         Returns:
             Image, float32, shape (1, X, Y, Z), and channel map, uint8, shape (1, X, Y, Z).
         """
-        strip = draws.chance(self.options.strip)
-        shift = self.options.shift if strip else self.options.head_shift
-        position = sample_positions(label_map, size, spacing, shift, draws, self.options)
-        anatomy, position = self._crop(label_map.classes, position)
+        options = low_field(draws, self.options)
+        lesions = plan_lesions(label_map, self.table, draws, options)
+        strip = draws.chance(options.strip)
+        shift = options.shift if strip else options.head_shift
+        placed = sample_positions(label_map, size, spacing, shift, draws, options, lesions.bulges, warp)
+        anatomy, position = self._crop(label_map.classes, placed)
+        centre = label_map.brain_centre.to(draws.device) + (position - placed)[:, 0, 0, 0]
         if draws.chance(self.options.cortex):
             anatomy = self._vary_cortex(anatomy, draws)
         if draws.chance(self.options.ventricles):
             anatomy = self._shrink_ventricles(anatomy, draws.integer(1, 3))
+        if options.large_ventricles > 0 and draws.chance(options.large_ventricles):
+            anatomy = grow_ventricles(anatomy, self.table, draws.integer(1, LARGEST_GROWTH))
+        anatomy = cut_cavities(anatomy, lesions, centre, label_map.spacing, self.table)
         classes = self._nearest(anatomy, position)
-        image = self._sample(self._paint(anatomy, draws), position).clamp(min=0)
+        painted = self._paint(anatomy, draws)
+        if options.white_matter_lesions > 0 and draws.chance(options.white_matter_lesions):
+            painted = paint_white_matter_lesions(painted, anatomy, label_map.spacing, self.table, draws)
+        painted = paint_tumours(painted, anatomy, lesions, centre, label_map.spacing, self.table, draws)
+        image = self._sample(painted, position).clamp(min=0)
         channels = self.table.channels.to(draws.device)[classes]
+        if label_map.ignored is not None:
+            channels = channels.masked_fill(label_map.ignored[classes], IGNORED_CHANNEL)
         if strip:
             kept = self._brain_mask(classes, draws)
             image, channels = image * kept, channels * kept
@@ -70,9 +98,15 @@ class Synthesiser:
             kept = self._field_of_view(size, draws)
             image, channels = image * kept, channels * kept
         if draws.chance(self.options.flip):
-            image, channels = image.flip(0), self.table.mirrored.to(draws.device)[channels].flip(0)
-        image = acquire(image, spacing, not strip, draws, self.options)
+            image, channels = image.flip(0), self._mirrored(channels).flip(0)
+        image = acquire(image, spacing, not strip, draws, options)
         return image[None], channels[None].to(torch.uint8)
+
+    def _mirrored(self, channels: Tensor) -> Tensor:
+        """Return the channels with the sides swapped; what does not count stays so."""
+        mirrored = self.table.mirrored.to(channels.device)
+        counts = channels != IGNORED_CHANNEL
+        return torch.where(counts, mirrored[channels.masked_fill(~counts, 0)], channels)
 
     @staticmethod
     def _crop(classes: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,6 +156,7 @@ class Synthesiser:
             means = draws.uniform((tissues,), 0.5) + 0.5
         else:
             means = self.priors.draw(draws, self.options.shared_contrast)
+        means = brighten(means, self.priors.tissue_of_class, self.table, draws, self.options)
         spreads = draws.uniform((tissues,), self.options.texture).abs()
         tissue = self.priors.tissue_of_class.to(draws.device)
         index = classes.flatten().int()

@@ -15,7 +15,7 @@ DEFAULT_TISSUES = Path(__file__).resolve().parents[2] / "configs" / "tissues.tsv
 COLUMNS = ("code", "name", "tissue", "part_of", "kind", "role", "compact", "mean", "sd")
 KINDS = ("grey", "white", "fluid")
 """Tissues that are alike in a scan: where they touch, intensity alone does not part them."""
-ROLES = ("white matter", "cortex", "csf", "ventricle")
+ROLES = ("white matter", "cortex", "csf", "ventricle", "scalp", "bone", "vessel")
 OTHER = "*"
 """Code of the row that stands for all codes without one of their own."""
 FLAGS = {"true": True, "false": False}

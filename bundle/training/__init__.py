@@ -3,13 +3,16 @@
 from bundle.datasets import find_pairs
 from bundle.errors import TrainingError, show_errors_in_one_line
 from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_maps
+from bundle.training.attending import attend_eagerly
 from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
+from bundle.training.compiling import compiled
 from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
 from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
 from bundle.training.labelled import brain_dataset, read_values, training_facts, training_name
+from bundle.training.lean_loss import LeanDiceCELoss
 from bundle.training.log import TrainingLog
 from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
@@ -29,6 +32,7 @@ __all__ = [
     "IgnoredToBackgroundd",
     "IgnoringDiceCELoss",
     "InitialWeights",
+    "LeanDiceCELoss",
     "MixedPrecisionInferer",
     "Progress",
     "ResumableCheckpoint",
@@ -39,8 +43,10 @@ __all__ = [
     "TrainingError",
     "TrainingLog",
     "ValidationDataset",
+    "attend_eagerly",
     "brain_dataset",
     "check_tracking",
+    "compiled",
     "find_label_maps",
     "find_pairs",
     "read_values",

@@ -29,7 +29,11 @@ LONGEST_VALUE = 60
 """Characters of a value in a fingerprint that still fits in a line beside another."""
 SAME_FUNCTION = ("_target_", "use_flash_attention")
 """Of a network's definition: what has a line of its own, and what changes no result."""
-COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power", "train#dataset#options")
+COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power")
+GENERATOR = (
+    *("train#dataset#options", "train#dataset#brains", "train#dataset#warps"),
+    *("extra_cerebral", "brains_ignore", "brains_share", "sample_uses"),
+)
 """Ids of a config that belong to a fingerprint as they stand, beside those that the constructor is given."""
 REMAINS = (
     *("checkpoint_*.pt", WEIGHTS, BEST, MODEL_FILE, LABEL_TABLE),
@@ -99,7 +103,7 @@ class TrainedModel:
             "dataset_dir": self.data.value,
             **_split_values(self.split, self.fold, self.num_folds),
             "pixdim": [float(edge) for edge in self.pixdim],
-            **{name: _short(raw) for name in COMPARED if (raw := raw_config(name)) is not None},
+            **{name: _short(raw) for name in (*COMPARED, *GENERATOR) if (raw := raw_config(name)) is not None},
             "preprocessing": digest(preprocessing),
             "labels": table_value(self.table),
             "label_groups": digest(self.groups) if self.groups else None,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from bundle.io.packed import write_packed
 from scripts.draw_samples import main
 from tests.conftest import ROOT
-from tests.phantom import write_phantoms
+from tests.phantom import SPACING, brain_codes, write_phantoms
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,13 @@ def test_sheet_is_drawn_as_the_config_of_a_training_says(label_maps, tmp_path):
         assert main([str(label_maps), str(tmp_path / name), "--count", "1", *arguments]) == 0
     drawn = {name: (tmp_path / name).read_bytes() for name in sheets}
     assert drawn["config.png"] == drawn["flags.png"] != drawn["other.png"]
+
+
+def test_brains_without_heads_are_drawn_too(label_maps, tmp_path):
+    (tmp_path / "brains").mkdir()
+    write_packed(brain_codes(), np.diag([SPACING] * 3 + [1.0]), tmp_path / "brains" / "b.nii.gz")
+    arguments = [str(label_maps), "--spacing", "6", "--count", "4"]
+    sheets = [tmp_path / name for name in ("heads.png", "both.png")]
+    assert main([*arguments, str(sheets[0])]) == 0
+    assert main([*arguments, str(sheets[1]), "--brains", str(tmp_path / "brains")]) == 0
+    assert sheets[0].read_bytes() != sheets[1].read_bytes()

@@ -1,0 +1,90 @@
+"""configs/brain_train.json and gpu_train.json, run by MONAI on label maps made by code."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bundle.training import attend_eagerly, compiled
+from networks import TransformerUNet
+from tests.bundle.training.tiny_training import NETWORK, column, equal, train, weights
+from tests.conftest import ROOT
+from tests.phantom import SPACING, brain_codes, write_phantoms
+
+BRAIN, GPU = (str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Three whole heads and three brains."""
+    root = tmp_path_factory.mktemp("data")
+    write_phantoms(root / "heads", 3)
+    (root / "brains").mkdir()
+    for index in range(3):
+        image = nib.Nifti1Image(np.roll(brain_codes(), index, axis=1), np.diag([SPACING] * 3 + [1.0]))
+        image.to_filename(root / "brains" / f"b{index}.nii.gz")
+    return root
+
+
+def options(folders, **others):
+    given = {"brains_dir": str(folders / "brains"), "held_out": 1, "brains_held_out": 1, "threads": 0}
+    return {**given, "init_checkpoint": None, "samples_kept": 2, "sample_uses": 2, **others}
+
+
+def test_heads_and_brains_train_and_what_is_held_out_validates(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, **options(folders))
+    assert column(tmp_path, "val_mean_dice")
+    dataset, held = (workflow.parser.get_parsed_content(name) for name in ("train#dataset", "held_out_samples"))
+    names = [{label_map.name for label_map in part.maps + part.brains} for part in (dataset, held)]
+    assert [len(part.maps) for part in (dataset, held)] == [2, 1]
+    assert [len(part.brains) for part in (dataset, held)] == [2, 1]
+    assert names[0].isdisjoint(names[1])
+    assert len(names[0] | names[1]) == 6
+
+
+def test_a_training_goes_on_to_the_same_weights(folders, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(folders / "heads", whole, BRAIN, **options(folders))
+    shutil.copytree(whole, parts)
+    for name in ("checkpoint_2.pt", "model.pt"):  # as after a kill in the second epoch
+        (parts / name).unlink()
+    shutil.rmtree(parts / "samples")  # they are drawn again
+    train(folders / "heads", parts, BRAIN, **options(folders))
+    assert equal(weights(whole / "model.pt"), weights(parts / "model.pt"))
+    assert column(parts, "loss") == column(whole, "loss")
+
+
+def test_without_brains_it_trains_on_heads_alone(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, **options(folders, brains_dir=None, max_epochs=1))
+    assert workflow.parser.get_parsed_content("train#dataset").brains == []
+
+
+def test_the_gpu_config_runs_where_there_is_none(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, GPU, **options(folders, max_epochs=1, batch_size=2))
+    assert len(column(tmp_path, "step")) == 3
+    assert not (tmp_path / "samples").exists()
+    assert workflow.parser.get_parsed_content("train#dataset").group == 2
+
+
+def test_eager_attention_computes_the_same():
+    torch.manual_seed(0)
+    network = TransformerUNet(out_channels=3, **NETWORK)
+    image = torch.rand(1, 1, 32, 32, 32)
+    fused = network(image)
+    assert attend_eagerly(network) is network
+    assert {m.use_flash_attention for m in network.modules() if hasattr(m, "use_flash_attention")} == {False}
+    torch.testing.assert_close(network(image), fused)
+
+
+def test_a_compiled_network_keeps_the_names_of_its_weights():
+    plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+    network = compiled(copy.deepcopy(plain), backend="eager")
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    assert copy.deepcopy(network).state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(network(torch.ones(2, 3)), plain(torch.ones(2, 3)))
+    assert compiled(plain, enabled=False) is plain
