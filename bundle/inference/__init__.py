@@ -8,6 +8,7 @@ from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.settings import running_config
 from bundle.inference.skipping import SkippingDataset, SkippingEvaluator, collate_scans
+from bundle.inference.stream import StreamInferer, stream_labels
 from bundle.inference.windows import WindowInferer
 from bundle.io import load_weights
 
@@ -20,6 +21,7 @@ __all__ = [
     "ScaleIntensitiesd",
     "SkippingDataset",
     "SkippingEvaluator",
+    "StreamInferer",
     "WeightsError",
     "WindowInferer",
     "collate_scans",
@@ -29,4 +31,5 @@ __all__ = [
     "mean_margins",
     "restore_labels",
     "running_config",
+    "stream_labels",
 ]

@@ -108,10 +108,17 @@ class Segmenter:
         return "torchscript" if isinstance(self.network, torch.jit.ScriptModule) else "torch"
 
     def logits(self, data: Mapping[str, Any]) -> torch.Tensor:
-        """Return the logits of a preprocessed scan, shape (classes, X, Y, Z)."""
+        """Return the logits of a preprocessed scan, shape (classes, X, Y, Z), as a whole."""
         with torch.inference_mode():
-            logits: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
+            infer = getattr(self.inferer, "logits", self.inferer)
+            logits: torch.Tensor = infer(data["image"][None].to(self.device), self.network)[0]
             return logits
+
+    def infer(self, data: Mapping[str, Any]) -> torch.Tensor:
+        """Return what the inferer makes of a preprocessed scan: a streamed result, or logits (classes, X, Y, Z)."""
+        with torch.inference_mode():
+            result: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
+            return result
 
     def labels(self, data: Mapping[str, Any], logits: torch.Tensor) -> NDArray[Any]:
         """Return the label map of a preprocessed scan from its logits, which stay as they are; nothing is written.
@@ -134,10 +141,10 @@ class Segmenter:
         # MONAI's loader takes a leading ~ for a user's home.
         data = self.preprocessing({"image": os.path.abspath(path) if str(path).startswith("~") else str(path)})
         stages.end("read")
-        logits = self.logits(data)
+        inferred = self.infer(data)
         stages.end("network")
-        result = self._restore(data, logits)
-        del logits  # hundreds of megabytes
+        result = self._restore(data, inferred)
+        del inferred  # hundreds of megabytes, where they are logits
         for save in self._saving:
             save({**result, "pred": _codes(result), STAGES_KEY: stages})
         return paths
@@ -181,10 +188,10 @@ class Segmenter:
         loaded = MetaTensor.ensure_torch_and_prune_meta(volume.data, meta)
         data = Compose(rest)({load.keys[0]: loaded})
         stages.end("read")
-        logits = self.logits(data)
+        inferred = self.infer(data)
         stages.end("network")
-        result = self._restore(data, logits)
-        del logits
+        result = self._restore(data, inferred)
+        del inferred
         result = {**result, "pred": _codes(result), STAGES_KEY: stages}
         warned = [without_folder(message, volume) for message in given]
         return keep_outputs(self._saving[0], result, "pred", volume, warned)
