@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
     *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
-    *("assume_affine", "fill_nonfinite", "frame", "trust"),
+    *("assume_affine", "fill_nonfinite", "frame", "trust", "max_memory"),
 )
 """Options that replace the config id of their name when they are given."""
 
@@ -42,6 +42,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         default=None,
         help="average with the mirror image: a little better, for twice the network's time",
+    )
+    parser.add_argument(
+        "--max-memory", metavar="SIZE", help="refuse scans that need more memory, such as 3G (default: what is free)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
@@ -119,6 +122,7 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
         overrides["device"] = device(options.device)  # a string could be an expression of MONAI's
     segmenter = Segmenter(options.config, **overrides)
     print(f"engine {segmenter.engine}")
+    segmenter.show_plans(lambda line: tqdm.write(line, file=sys.stderr))
     failed = 0
     with tqdm(paths, unit="scan", disable=None) as bar:
         for path in bar:

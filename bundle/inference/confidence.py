@@ -7,7 +7,7 @@ wrong.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,16 @@ from bundle.inference.streamed import Notes, notes_of
 from bundle.labels import DEFAULT_TABLE, read_labels
 from bundle.results.record import confidence_key
 
-SLAB_VOXELS = 500_000
-"""Voxels looked at together; their labelled ones are copied, 33 numbers each."""
+SLAB_BYTES = 1 << 25
+"""Of the logits of voxels looked at together; those of labelled ones are copied."""
+
+
+def voxel_parts(logits: Tensor, voxels: int | None = None) -> Iterator[Tensor]:
+    """Yield the logits of voxels that are looked at together, shape (classes, K), of planes (classes, X, Y, Z)."""
+    voxels = voxels or max(1, SLAB_BYTES // (4 * len(logits)))
+    planes = max(1, voxels // max(1, logits.shape[2] * logits.shape[3]))
+    for slab in logits.split(planes, dim=1):
+        yield from slab.flatten(1).split(max(1, voxels), dim=1)
 
 
 class Margins:
@@ -34,11 +42,9 @@ class Margins:
     def __init__(self, classes: int) -> None:
         self.sums, self.counts = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
 
-    def add(self, logits: Tensor, slab_voxels: int = SLAB_VOXELS) -> None:
+    def add(self, logits: Tensor, slab_voxels: int | None = None) -> None:
         """Add voxels by their logits, shape (classes, X, Y, Z), unchanged."""
-        planes = max(1, slab_voxels // max(1, logits.shape[2] * logits.shape[3]))
-        for slab in logits.split(planes, dim=1):
-            flat = slab.flatten(1)  # (classes, K)
+        for flat in voxel_parts(logits, slab_voxels):  # (classes, K)
             # A tenth of an argmax's time; NaN counts as labelled, and a tie as background, as in argmax.
             labelled = (~(flat[1:].amax(dim=0) <= flat[0])).nonzero()[:, 0]
             values = flat[:, labelled].float()
@@ -63,7 +69,7 @@ class Margins:
         }
 
 
-def mean_margins(logits: Tensor, slab_voxels: int = SLAB_VOXELS) -> dict[int, float]:
+def mean_margins(logits: Tensor, slab_voxels: int | None = None) -> dict[int, float]:
     """Return the mean margin of each class over the voxels where it wins, background left out.
 
     The margin of a voxel is its largest probability minus the second largest: 0 for a toss-up, 1 for certainty. A class
@@ -71,7 +77,7 @@ def mean_margins(logits: Tensor, slab_voxels: int = SLAB_VOXELS) -> dict[int, fl
 
     Args:
         logits: shape (classes, X, Y, Z), unchanged; the background is class 0.
-        slab_voxels: voxels looked at together.
+        slab_voxels: voxels looked at together; as many as ``SLAB_BYTES`` hold by default.
 
     Returns:
         0 to 1 by class, classes that win nowhere left out.

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from bundle.inference.aligned import Affine, Axis, aligned_axes
 from bundle.inference.components import UINT8_CLASSES, Voxels
-from bundle.inference.confidence import Margins
+from bundle.inference.confidence import Margins, voxel_parts
 from bundle.inference.restore import grid_positions
-from bundle.io.scratch import out_of_memory, scratch_array
+from bundle.io.scratch import IN_MEMORY, out_of_memory, scratch_array
 
 FINALISTS = 4
 SURE = 7.0
@@ -46,28 +46,30 @@ class Finalists:
         self.logs = scratch_array((self.kept, *shape), np.float16)
 
     @staticmethod
-    def bytes_per_voxel(classes: int) -> int:
-        """Return how much memory a voxel of the grid takes."""
-        return min(FINALISTS, classes) * (3 if classes <= UINT8_CLASSES else 4)
+    def bytes_in_memory(classes: int, voxels: int) -> int:
+        """Return how much memory those of a grid take: what is large lies in a file."""
+        kept = min(FINALISTS, classes) * voxels
+        sizes = (kept * (1 if classes <= UINT8_CLASSES else 2), 2 * kept)
+        return sum(size for size in sizes if size <= IN_MEMORY)
 
     def add(self, logits: Tensor, first_plane: int) -> None:
         """Note planes by their logits, shape (classes, planes, A, B), unchanged."""
-        planes = max(1, SLAB_VOXELS // max(1, logits[0, 0].numel()))
-        for start in range(0, logits.shape[1], planes):
-            part = logits[:, start : start + planes]
-            flat = part.reshape(len(part), -1)
+        first = first_plane * logits[0, 0].numel()
+        all_channels, all_logs = (values.reshape(self.kept, -1) for values in (self.channels, self.logs))  # views
+        for flat in voxel_parts(logits):
+            place = slice(first, first + flat.shape[1])
+            first = place.stop
             looked_at = (~(flat[1:].amax(dim=0) < flat[0] - SURE)).nonzero()[:, 0]
             values = flat[:, looked_at].float().t().contiguous()  # (K, classes)
             likely, channels = values.topk(self.kept, dim=1)
             likely -= values.logsumexp(dim=1, keepdim=True)
             # Of equal ones the first wins, as in argmax; topk promises no order.
             channels, likely = _first_of_equals(values.argmax(dim=1), channels, likely)
-            place = slice(first_plane + start, first_plane + start + part.shape[1])
             at = looked_at.cpu().numpy()
             for slot in range(self.kept):
-                self.logs[slot, place] = -np.inf if slot else 0
-                self.channels[slot, place].reshape(-1)[at] = channels[:, slot].cpu().numpy()
-                self.logs[slot, place].reshape(-1)[at] = likely[:, slot].half().cpu().numpy()
+                all_logs[slot, place] = -np.inf if slot else 0
+                all_channels[slot, place][at] = channels[:, slot].cpu().numpy()
+                all_logs[slot, place][at] = likely[:, slot].half().cpu().numpy()
         out_of_memory(self.channels)
         out_of_memory(self.logs)
 

@@ -25,8 +25,8 @@ from bundle.inference.streamed import notes_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
 
 SLAB_VOXELS = 1_000_000
-PROBABILITY_BYTES = 1 << 28
-"""Of the probabilities that are held at a time: most of those of a head."""
+PROBABILITY_BYTES = 1 << 27
+"""Of the probabilities that are held at a time: a third of those of a head."""
 MIXED = -1
 UINT8_CLASSES, MOST_CLASSES = 256, 32767
 """Channels are uint8, or int16 where they do not fit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import nn
 from bundle.engines import EngineNetwork
 from bundle.errors import BundleWarning, MissingError, OptionError
 from bundle.inference.settings import config_content
+from bundle.inference.stream import StreamInferer
 from bundle.io.memory import load_volume
 from bundle.io.monai_reader import volume_metadata
 from bundle.labels import DEFAULT_TABLE
@@ -113,6 +114,11 @@ class Segmenter:
             infer = getattr(self.inferer, "logits", self.inferer)
             logits: torch.Tensor = infer(data["image"][None].to(self.device), self.network)[0]
             return logits
+
+    def show_plans(self, show: Callable[[str], None]) -> None:
+        """Have the plan of each scan shown in one line, and the progress of a long one."""
+        if isinstance(self.inferer, StreamInferer):
+            self.inferer.show = show
 
     def infer(self, data: Mapping[str, Any]) -> torch.Tensor:
         """Return what the inferer makes of a preprocessed scan: a streamed result, or logits (classes, X, Y, Z)."""

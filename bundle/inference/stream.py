@@ -9,24 +9,36 @@ where one slab has all planes, such as those of a head, and from the three likel
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from bundle.inference.aligned import Affine
+from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
 from bundle.inference.components import keep_largest_components, one_piece_channels, take_strays
 from bundle.inference.confidence import Margins
 from bundle.inference.finalists import Finalists
+from bundle.inference.plan import Plan, held_memory, is_scarce, make_plan, parse_size
 from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.slabs import Windows, logit_slabs
 from bundle.inference.streamed import Notes, with_notes
 from bundle.inference.windows import WindowInferer, memory_for
 from bundle.labels import DEFAULT_TABLE, read_labels
+
+logger = logging.getLogger(__name__)
+PROGRESS_SECONDS = 5.0
+"""After so long a scan's progress is shown."""
 
 
 def stream_labels(
@@ -105,7 +117,13 @@ class StreamInferer(WindowInferer):
         one_piece: codes of the structures that are of one piece.
         label_table: path of the label table.
         streaming: whether to stream.
+        max_memory: most memory that the process may hold, such as ``3G``; what it can get by default.
+        smallest_window: windows may be so small where memory does not suffice for the usual ones; never by default.
+        cache_dir: where it is kept what windows take; the user's cache by default.
         kwargs: as ``WindowInferer``.
+
+    Attributes:
+        show: called with the plan of each scan in one line, before it is run; with it, progress is shown on a terminal.
     """
 
     def __init__(
@@ -114,14 +132,27 @@ class StreamInferer(WindowInferer):
         one_piece: Sequence[int] = (),
         label_table: str | Path = DEFAULT_TABLE,
         streaming: bool = True,
+        max_memory: str | int | None = None,
+        smallest_window: Sequence[int] | None = None,
+        cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(roi_size, **kwargs)
-        self.one_piece = one_piece_channels(one_piece, read_labels(label_table), label_table)
+        table = read_labels(label_table)
+        self.classes = len(table)
+        self.one_piece = one_piece_channels(one_piece, table, label_table)
         self.streaming = streaming
+        self.max_memory = parse_size(max_memory)
+        self.smallest_window = smallest_window
+        self.cache_dir = cache_dir
+        self.show: Callable[[str], None] | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Map images (B, C, X, Y, Z) to channels (B, X, Y, Z) of their files' shape, which has to be the same."""
+        """Map images (B, C, X, Y, Z) to channels (B, X, Y, Z) of their files' shape, which has to be the same.
+
+        Raises:
+            InputError: when memory does not suffice.
+        """
         meta = getattr(inputs, "meta", {})
         if not self.streaming or "original_affine" not in meta or "spatial_shape" not in meta:
             return self.logits(inputs, network, *args, **kwargs)
@@ -133,6 +164,47 @@ class StreamInferer(WindowInferer):
         scan_affine = np.asarray(item.meta["original_affine"], dtype=np.float64)
         to_grid = np.linalg.inv(np.asarray(item.affine, dtype=np.float64)) @ scan_affine
         shape = [int(length) for length in item.meta["spatial_shape"]]
+        kind = "" if self.mirrored is None else "mirrored"
+        calibrations = Calibrations(network, image.device, self.cache_dir, kind)
         with memory_for(network, image):
-            windows = self.windows(image.shape[2:])
-            return stream_labels(image, self.averaging(network), windows, to_grid, shape, self.one_piece)
+            watch = Watch(self.averaging(network))
+            plan = self._plan(str(item.meta.get("filename_or_obj", "image")), image, watch.network, shape, calibrations)
+            started = time.perf_counter()
+            with self._progress(plan) as tell:
+                result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell)
+            rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
+        if watch.bytes is not None:
+            measured = (watch.bytes, watch.seconds / watch.windows, rest)
+            calibrations.keep(Calibration(plan.windows.window, plan.windows.batch, *measured))
+        return result
+
+    def _plan(
+        self,
+        scan: str,
+        image: Tensor,
+        network: Callable[..., Any],
+        shape: Sequence[int],
+        calibrations: Calibrations,
+    ) -> Plan:
+        """Return what a scan will take, and show it."""
+        windows = self.windows(image.shape[2:])
+        known = calibrations.find(windows.window, windows.batch)
+        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory())
+        if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):
+            calibrations = Tried(calibrations, tried)
+            plan = replace(plan, calibration=calibrations.find(windows.window, windows.batch))
+        plan = make_plan(scan, plan, calibrations, self.max_memory, self.smallest_window)
+        logger.info(f"Plan: {plan.line()}.")
+        if self.show is not None:
+            self.show(f"plan {plan.line()}")
+        return plan
+
+    @contextmanager
+    def _progress(self, plan: Plan) -> Iterator[Callable[[int], None]]:
+        """Give what is told of windows that are done: on a terminal, a bar where a scan takes more than 5 s."""
+        if self.show is None or plan.windows.count == 1:
+            yield lambda done: None
+            return
+        bar = tqdm(total=plan.windows.count, unit="window", delay=PROGRESS_SECONDS, leave=False, disable=None)
+        with bar:
+            yield lambda done: bar.update(done - bar.n) and None
