@@ -96,6 +96,8 @@ class Plan:
         probabilities = min(max(PROBABILITY_BYTES, 2 * plane), plane * self.windows.size[first])
         reducing = max(probabilities, 4 * SLAB_BYTES)  # logits of some voxels, and what comes of them
         running = self.slab_bytes + max(self.window_bytes, logits + reducing) + finalists
+        if not self.windows.single:
+            running += min(self.window_bytes, reducing)  # freed memory that is kept fits neither of them
         pieces = 7 * grid if several else 0  # winners, pieces as int32 and two masks
         return channels + max(running, pieces + finalists, WRITING * self.scan_voxels)
 

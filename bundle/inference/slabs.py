@@ -116,7 +116,7 @@ def logit_slabs(
                 buffer.add(part.permute(turned), weights.permute(order), across)
             done += len(places)
             tell(done)
-            del logits
+            del logits, part  # a view
     assert buffer is not None
     yield buffer.finished(windows.size[order[0]])
 
