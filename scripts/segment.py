@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
     *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
-    *("assume_affine", "fill_nonfinite", "frame", "trust", "max_memory"),
+    *("assume_affine", "fill_nonfinite", "frame", "trust", "max_memory", "probabilities"),
 )
 """Options that replace the config id of their name when they are given."""
 
@@ -45,6 +45,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--max-memory", metavar="SIZE", help="refuse scans that need more memory, such as 3G (default: what is free)"
+    )
+    parser.add_argument(
+        "--probabilities",
+        nargs="+",
+        metavar="CODE",
+        help="write probability maps of these structures, or of all (after the inputs)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
@@ -76,9 +82,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="inference config (default: configs/inference.json), or an overlay that goes over it; may be given again",
     )
     options = parser.parse_args(arguments)
+    if options.probabilities is not None:
+        options.probabilities = _codes(options.probabilities, parser)
     options.config = options.config or [str(CONFIG)]
     options.model = options.model[0] if options.model and len(options.model) == 1 else options.model
     return options
+
+
+def _codes(words: list[str], parser: argparse.ArgumentParser) -> list[int] | str:
+    """Return the codes of a command line, or ``"all"``."""
+    if words == ["all"]:
+        return "all"
+    if not all(word.isdecimal() for word in words):
+        parser.error(f"argument --probabilities: found {' '.join(words)!r}, codes or all are wanted")
+    return [int(word) for word in words]
 
 
 def run(options: argparse.Namespace) -> int:

@@ -74,7 +74,7 @@ class Axis:
         return (lower - lower.min()).to(device), self.fraction[first:end].to(device)
 
 
-def _interpolate(values: Tensor, dim: int, lower: Tensor, fraction: Tensor) -> Tensor:
+def interpolate(values: Tensor, dim: int, lower: Tensor, fraction: Tensor) -> Tensor:
     """Interpolate one dimension of ``values``, shape (X, Y, Z), at ``lower`` + ``fraction``."""
     shape = [1, 1, 1]
     shape[dim] = -1
@@ -195,8 +195,8 @@ class _Slab:
         step = max(1, self.most_voxels // (len(y[0]) * len(z[0])))
         for first in range(0, len(x[0]), step):
             planes = slice(first, first + step)
-            probability = _interpolate(values, 0, x[0][planes], x[1][planes])
-            probability = _interpolate(_interpolate(probability, 1, *y), 2, *z)
+            probability = interpolate(values, 0, x[0][planes], x[1][planes])
+            probability = interpolate(interpolate(probability, 1, *y), 2, *z)
             best = largest[planes, across[0], across[1]]
             winner[planes, across[0], across[1]].masked_fill_(probability > best, channel)
             torch.maximum(best, probability, out=best)

@@ -23,6 +23,7 @@ from torch.nn import functional
 from bundle.inference.aligned import PLANES, Affine, aligned_axes, restore_aligned
 from bundle.inference.streamed import notes_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
+from bundle.results.probabilities import soft_key
 
 SLAB_VOXELS = 1_000_000
 PROBABILITY_BYTES = 1 << 27
@@ -75,6 +76,12 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
         base: lowest neighbour of each voxel, shape (3, K), int64.
         fraction: way to the next neighbour, shape (3, K).
     """
+    index, weight = corners_of(base, fraction, grid)
+    return functional.embedding_bag(index, probabilities, per_sample_weights=weight, mode="sum").argmax(dim=1)
+
+
+def corners_of(base: Tensor, fraction: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the indices of the eight neighbours of voxels on a flattened grid, and their weights, shape (K, 8)."""
     corners = torch.tensor(list(product((0, 1), repeat=3)), device=base.device)  # (8, 3)
     index = torch.zeros(base.shape[1], len(corners), dtype=torch.int64, device=base.device)
     weight = torch.ones(base.shape[1], len(corners), device=base.device)
@@ -82,7 +89,30 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
         step = corners[:, axis]
         index = index * grid[axis] + (base[axis, :, None] + step).clamp(max=grid[axis] - 1)
         weight = weight * torch.where(step == 1, fraction[axis, :, None], 1 - fraction[axis, :, None])
-    return functional.embedding_bag(index, probabilities, per_sample_weights=weight, mode="sum").argmax(dim=1)
+    return index, weight
+
+
+def cells_of(position: Tensor, grid: Sequence[int], first_plane: int, planes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the lowest neighbours of places on a grid, counted from a plane, and the ways to the next ones.
+
+    Args:
+        position: shape (3, K).
+        grid: shape of the grid.
+        first_plane: the plane that counts as 0.
+        planes: how many there are.
+
+    Returns:
+        Shape (3, K) both, and whether a place lies in the grid and between two of the planes, shape (K,).
+    """
+    last = torch.tensor(grid, device=position.device, dtype=torch.float32)[:, None] - 1
+    inside = ((position >= -0.5) & (position <= last + 0.5)).all(dim=0)
+    position = position.clamp(min=0).minimum(last)
+    base = position.floor().minimum((last - 1).clamp(min=0))
+    cell = base.long()
+    cell[0] -= first_plane
+    inside &= (cell[0] >= 0) & (cell[0] < planes - 1)
+    cell[0].clamp_(0, planes - 2)
+    return cell, position - base, inside
 
 
 def _restore_anywhere(
@@ -107,23 +137,16 @@ def _restore_anywhere(
         return
     agreed = _agreed_class(classes).flatten()
     probabilities = logits.float().flatten(1).t().softmax(dim=1)  # (X * Y * Z, classes)
-    last = torch.tensor([depth, *grid[1:]], device=logits.device, dtype=torch.float32)[:, None] - 1
     (first, end), *plane = box
     planes = max(1, slab_voxels // max(1, (plane[0][1] - plane[0][0]) * (plane[1][1] - plane[1][0])))
     for start in range(first, end, planes):
         slab = [(start, min(start + planes, end)), *plane]
         position = grid_positions(to_grid, slab, logits.device).flatten(1)  # (3, K)
-        inside = ((position >= -0.5) & (position <= last + 0.5)).all(dim=0)
-        position = position.clamp(min=0).minimum(last)
-        base = position.floor().minimum((last - 1).clamp(min=0))
-        cell = base.long()
-        cell[0] -= first_plane
-        inside &= (cell[0] >= 0) & (cell[0] < grid[0] - 1)
-        cell[0].clamp_(0, grid[0] - 2)
+        cell, fraction, inside = cells_of(position, [depth, *grid[1:]], first_plane, grid[0])
         result = agreed[(cell[0] * (grid[1] - 1) + cell[1]) * (grid[2] - 1) + cell[2]]
         mixed = ((result == MIXED) & inside).nonzero()[:, 0]
         for part in torch.split(mixed, slab_voxels // 4 or 1):
-            winner = _interpolate(probabilities, grid, cell[:, part], (position - base)[:, part])
+            winner = _interpolate(probabilities, grid, cell[:, part], fraction[:, part])
             result[part] = winner.to(result.dtype)
         written = channels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]]
         inside = inside.view(written.shape)
@@ -224,8 +247,8 @@ class RestoreLabelMapd(MapTransform):
         image = result[self.image_key]
         for key in self.key_iterator(result):
             value = result[key].as_subclass(torch.Tensor)
-            if notes_of(result[key]) is not None:
-                result[key] = self.codes[value.cpu().numpy()]
+            if (notes := notes_of(result[key])) is not None:
+                result[key], result[soft_key(key)] = self.codes[value.cpu().numpy()], notes.maps
                 continue
             channels = restore_labels(
                 value,

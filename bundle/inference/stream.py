@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bundle.errors import OptionError
 from bundle.inference.aligned import Affine
 from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
 from bundle.inference.components import keep_largest_components, one_piece_channels, take_strays
@@ -32,9 +33,11 @@ from bundle.inference.finalists import Finalists
 from bundle.inference.plan import Plan, held_memory, is_scarce, make_plan, parse_size
 from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.slabs import Windows, logit_slabs
+from bundle.inference.soft import add_planes, map_channels
 from bundle.inference.streamed import Notes, with_notes
 from bundle.inference.windows import WindowInferer, memory_for
 from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.results.probabilities import ProbabilityMaps
 
 logger = logging.getLogger(__name__)
 PROGRESS_SECONDS = 5.0
@@ -49,6 +52,7 @@ def stream_labels(
     scan_shape: Sequence[int],
     one_piece: Sequence[int] = (),
     tell: Callable[[int], None] = lambda done: None,
+    maps: ProbabilityMaps | None = None,
 ) -> tuple[Tensor, Notes]:
     """Return the channel of each voxel of the scan, as ``restore_labels`` does, and what was found on the way.
 
@@ -60,15 +64,18 @@ def stream_labels(
         scan_shape: shape of the scan.
         one_piece: classes whose stray pieces go to the next likely class.
         tell: called with the number of windows done.
+        maps: probability maps of the scan, to be filled.
     """
     reduction: _Reduction | None = None
     with torch.inference_mode():
         for first, logits in logit_slabs(image, network, windows, tell):
             reduction = reduction or _Reduction(logits, windows, to_grid, scan_shape, one_piece)
+            if maps is not None:
+                add_planes(maps, logits, reduction.to_grid, reduction.grid[0], first)
             reduction.take(first, logits)
             del logits
         assert reduction is not None
-        return reduction.channels, reduction.finish()
+        return reduction.channels, replace(reduction.finish(), maps=maps)
 
 
 class _Reduction:
@@ -119,6 +126,7 @@ class StreamInferer(WindowInferer):
         streaming: whether to stream.
         max_memory: most memory that the process may hold, such as ``3G``; what it can get by default.
         smallest_window: windows may be so small where memory does not suffice for the usual ones; never by default.
+        probabilities: codes of the structures whose probability maps are wanted, or ``"all"``.
         cache_dir: where it is kept what windows take; the user's cache by default.
         kwargs: as ``WindowInferer``.
 
@@ -134,6 +142,7 @@ class StreamInferer(WindowInferer):
         streaming: bool = True,
         max_memory: str | int | None = None,
         smallest_window: Sequence[int] | None = None,
+        probabilities: Sequence[int] | str | None = None,
         cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
@@ -141,6 +150,9 @@ class StreamInferer(WindowInferer):
         table = read_labels(label_table)
         self.classes = len(table)
         self.one_piece = one_piece_channels(one_piece, table, label_table)
+        self.mapped = map_channels(probabilities, table, label_table)
+        if self.mapped and not streaming:
+            raise OptionError("probabilities", "found streaming false", "maps are made where a scan is streamed")
         self.streaming = streaming
         self.max_memory = parse_size(max_memory)
         self.smallest_window = smallest_window
@@ -171,7 +183,8 @@ class StreamInferer(WindowInferer):
             plan = self._plan(str(item.meta.get("filename_or_obj", "image")), image, watch.network, shape, calibrations)
             started = time.perf_counter()
             with self._progress(plan) as tell:
-                result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell)
+                maps = ProbabilityMaps.empty(self.mapped, shape) if self.mapped else None
+                result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell, maps)
             rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
         if watch.bytes is not None:
             measured = (watch.bytes, watch.seconds / watch.windows, rest)

@@ -15,6 +15,7 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 
 from bundle.labels import Label
+from bundle.results.probabilities import ProbabilityMaps
 
 STREAMED = "streamed"
 """Where ``meta`` holds the notes."""
@@ -28,11 +29,13 @@ class Notes:
         dropped: voxels of the network's grid that a class lost since they lay apart.
         apart: its voxels in large pieces apart from its main one.
         confidence: its mean margin.
+        maps: probability maps, where they are wanted.
     """
 
     dropped: Mapping[int, int] = field(default_factory=dict)
     apart: Mapping[int, int] = field(default_factory=dict)
     confidence: Mapping[int, float] = field(default_factory=dict)
+    maps: ProbabilityMaps | None = None
 
     def by_code(self, name: str, table: Sequence[Label]) -> dict[int, Any]:
         """Return one of them by code."""
