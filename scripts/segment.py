@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
     *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
-    *("assume_affine", "fill_nonfinite", "frame", "trust"),
+    *("assume_affine", "fill_nonfinite", "frame", "trust", "max_memory", "probabilities"),
 )
 """Options that replace the config id of their name when they are given."""
 
@@ -43,6 +43,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         default=None,
         help="average with the mirror image: a little better, for twice the network's time",
+    )
+    parser.add_argument(
+        "--max-memory", metavar="SIZE", help="refuse scans that need more memory, such as 3G (default: what is free)"
+    )
+    parser.add_argument(
+        "--probabilities",
+        nargs="+",
+        metavar="CODE",
+        help="write probability maps of these structures, or of all (after the inputs)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
@@ -75,9 +84,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     options.lean = False
+    if options.probabilities is not None:
+        options.probabilities = _codes(options.probabilities, parser)
     options.config = options.config or [str(CONFIG)]
     options.model = options.model[0] if options.model and len(options.model) == 1 else options.model
     return options
+
+
+def _codes(words: list[str], parser: argparse.ArgumentParser) -> list[int] | str:
+    """Return the codes of a command line, or ``"all"``."""
+    if words == ["all"]:
+        return "all"
+    if not all(word.isdecimal() for word in words):
+        parser.error(f"argument --probabilities: found {' '.join(words)!r}, codes or all are wanted")
+    return [int(word) for word in words]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -129,6 +149,7 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
         overrides["device"] = device(options.device)  # a string could be an expression of MONAI's
     segmenter = Segmenter(options.config, **overrides)
     print(f"engine {segmenter.engine}")
+    segmenter.show_plans(lambda line: tqdm.write(line, file=sys.stderr))
     failed = 0
     with (
         # One thread for both: a scan that is read while the network is at another costs a seventh more memory.

@@ -14,6 +14,7 @@ from bundle.inference.intensities import PlaceBackgroundd, ScaleIntensitiesd
 from bundle.inference.label_values import LabelValuesd
 from bundle.inference.restore import RestoreLabelMapd, restore_labels
 from bundle.inference.settings import running_config
+from bundle.inference.stream import StreamInferer, stream_labels
 from bundle.inference.windows import WindowInferer
 from bundle.io import load_weights
 
@@ -30,6 +31,7 @@ __all__ = [
     "ScaleIntensitiesd",
     "SkippingDataset",
     "SkippingEvaluator",
+    "StreamInferer",
     "WeightsError",
     "WindowInferer",
     "collate_scans",
@@ -39,6 +41,7 @@ __all__ = [
     "mean_margins",
     "restore_labels",
     "running_config",
+    "stream_labels",
 ]
 
 WORKFLOW = ("SkippingDataset", "SkippingEvaluator")

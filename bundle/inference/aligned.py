@@ -56,6 +56,13 @@ class Axis:
             return 0, 0
         return max(int(reached[0]), self.first), min(int(reached[-1]) + 1, self.end)
 
+    def between_planes(self, low: int, high: int) -> tuple[int, int]:
+        """Return the range of the scan's voxels inside the grid that lie from plane ``low`` to plane ``high``."""
+        within = ((self.lower >= low) & (self.lower < high)).nonzero()[:, 0]
+        if not len(within):
+            return 0, 0
+        return max(int(within[0]), self.first), min(int(within[-1]) + 1, self.end)
+
     def neighbours(self, first: int, end: int) -> tuple[int, int]:
         """Return the range of the grid that a range of the scan's voxels is interpolated from."""
         lower = self.lower[first:end]
@@ -67,7 +74,7 @@ class Axis:
         return (lower - lower.min()).to(device), self.fraction[first:end].to(device)
 
 
-def _interpolate(values: Tensor, dim: int, lower: Tensor, fraction: Tensor) -> Tensor:
+def interpolate(values: Tensor, dim: int, lower: Tensor, fraction: Tensor) -> Tensor:
     """Interpolate one dimension of ``values``, shape (X, Y, Z), at ``lower`` + ``fraction``."""
     shape = [1, 1, 1]
     shape[dim] = -1
@@ -103,21 +110,25 @@ def _axis(scan_axis: int, step: float, start: float, grid_length: int, scan_leng
     return Axis(scan_axis, first, end, lower.long(), position - lower)
 
 
-def restore_aligned(logits: Tensor, axes: list[Axis], channels: Tensor, planes: int = PLANES) -> None:
+def restore_aligned(
+    logits: Tensor, axes: list[Axis], channels: Tensor, planes: int = PLANES, first_plane: int = 0
+) -> None:
     """Interpolate class probabilities to the scan and write the largest one's class, a few planes at a time.
 
     Args:
         logits: shape (classes, X, Y, Z).
         axes: how the scan lies along X, Y and Z.
-        channels: shape of the scan, written to.
+        channels: shape of the scan, written to where the scan lies between planes of the logits.
         planes: planes of the scan worked on at a time.
+        first_plane: index on the grid of the first plane of the logits.
     """
     turned = channels.permute([axis.scan_axis for axis in axes])  # a view: (X, Y, Z) of the grid
     if any(axis.end == axis.first for axis in axes):
         return
-    for start in range(axes[0].first, axes[0].end, planes):
-        end = min(start + planes, axes[0].end)
-        low, high = axes[0].neighbours(start, end)
+    first, last = axes[0].between_planes(first_plane, first_plane + logits.shape[1] - 1)
+    for start in range(first, last, planes):
+        end = min(start + planes, last)
+        low, high = (plane - first_plane for plane in axes[0].neighbours(start, end))
         slab = _Slab(logits[:, low:high].float().softmax(dim=0), axes, start, end)
         largest = slab.probabilities.new_zeros(end - start, *turned.shape[1:])
         winner = torch.zeros(largest.shape, dtype=channels.dtype, device=channels.device)
@@ -184,8 +195,8 @@ class _Slab:
         step = max(1, self.most_voxels // (len(y[0]) * len(z[0])))
         for first in range(0, len(x[0]), step):
             planes = slice(first, first + step)
-            probability = _interpolate(values, 0, x[0][planes], x[1][planes])
-            probability = _interpolate(_interpolate(probability, 1, *y), 2, *z)
+            probability = interpolate(values, 0, x[0][planes], x[1][planes])
+            probability = interpolate(interpolate(probability, 1, *y), 2, *z)
             best = largest[planes, across[0], across[1]]
             winner[planes, across[0], across[1]].masked_fill_(probability > best, channel)
             torch.maximum(best, probability, out=best)

@@ -25,7 +25,7 @@ from bundle.results import Segmentation
 ROOT = INFERENCE.parents[1]
 MOST_SEGMENTERS = 2
 """Networks that stay loaded, the last used: such as two models that are compared."""
-NO_OVERRIDES = ("output_dir", "overwrite", "dataset_dir", "datalist", "on_error", "bundle_root")
+NO_OVERRIDES = ("output_dir", "overwrite", "dataset_dir", "datalist", "on_error", "bundle_root", "probabilities")
 """Ids that say what is read and written: here, the arguments do, and nothing."""
 ARGUMENTS = (
     (re.compile(r"--frame N with N"), "frame=N with N"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from bundle.errors import OptionError
-from bundle.labels import DEFAULT_TABLE, read_labels, renamed_keywords
+from bundle.inference.streamed import Notes, notes_of
+from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.record import apart_key, dropped_key
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
@@ -37,26 +38,56 @@ RIVAL = 0.01
 ROUNDS = 4
 """A piece that a class gains from another can be a stray one again; only noise needs more than two rounds."""
 
+UINT8_CLASSES = 256
+"""Winners are uint8, or int16 where they do not fit."""
+
 Voxels = NDArray[np.int64]
 """Indices, shape (3, K)."""
 Box = tuple[slice, ...]
 
 
-def _sureness(logits: Tensor, channel: int, voxels: Voxels, inherited: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,).
+class Votes(Protocol):
+    """What the classes of each voxel of a grid have to say, the likeliest of which is its winner."""
 
-    Voxels that the class inherited from another say nothing for it: 0.
-    """
-    x, y, z = torch.from_numpy(voxels).to(logits.device)
-    values = logits[:, x, y, z].float()  # a copy
-    own = values[channel].clone()
-    values[channel] = -torch.inf
-    margins = (own - values.amax(dim=0)).cpu().numpy().astype(np.float64)
-    return np.where(inherited[tuple(voxels)], 0.0, margins)
+    def winners(self) -> NDArray[Any]:
+        """Return the winner of each voxel, shape (X, Y, Z)."""
+
+    def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
+        """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
+
+    def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
+        """Take a class from voxels and return who wins there now, shape (K,)."""
+
+
+class LogitVotes:
+    """The logits of all classes, shape (classes, X, Y, Z); changed in place."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        self.dtype = torch.uint8 if len(logits) <= UINT8_CLASSES else torch.int16
+
+    def winners(self) -> NDArray[Any]:
+        """Return the winner of each voxel, shape (X, Y, Z)."""
+        return self.logits.argmax(dim=0).to(self.dtype).cpu().numpy()
+
+    def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
+        """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
+        x, y, z = torch.from_numpy(voxels).to(self.logits.device)
+        values = self.logits[:, x, y, z].float()  # a copy
+        own = values[channel].clone()
+        values[channel] = -torch.inf
+        return (own - values.amax(dim=0)).cpu().numpy().astype(np.float64)
+
+    def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
+        """Set a class to minus infinity at voxels and return who wins there now, shape (K,)."""
+        x, y, z = torch.from_numpy(voxels).to(self.logits.device)
+        with torch.inference_mode():
+            self.logits[channel, x, y, z] = -torch.inf
+            return self.logits[:, x, y, z].argmax(dim=0).to(self.dtype).cpu().numpy()
 
 
 def _judged_pieces(
-    logits: Tensor, channel: int, pieces: NDArray[np.int32], start: Voxels, inherited: NDArray[np.bool_]
+    votes: Votes, channel: int, pieces: NDArray[np.int32], start: Voxels, inherited: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return for each piece (0 is none) whether it is a stray one, and whether it is large but not the main one.
 
@@ -69,7 +100,8 @@ def _judged_pieces(
     rivals = np.flatnonzero(sizes >= max(1.0, RIVAL * sizes.max()))
     if len(rivals) > 1:
         voxels = np.array(np.nonzero(np.isin(pieces, rivals)))
-        margins = _sureness(logits, channel, voxels + start, inherited)
+        places = voxels + start
+        margins = np.where(inherited[tuple(places)], 0.0, votes.margins(channel, places))  # inherited ones say nothing
         sums = np.bincount(pieces[tuple(voxels)], weights=margins, minlength=len(sizes))
         sureness[rivals] = sums[rivals] / sizes[rivals]
     main = max(rivals, key=lambda piece: (sureness[piece], sizes[piece], -piece))
@@ -81,7 +113,7 @@ def _judged_pieces(
 
 
 def _stray_voxels(
-    logits: Tensor, channel: int, winner: NDArray[np.uint8], box: Box | None, inherited: NDArray[np.bool_]
+    votes: Votes, channel: int, winner: NDArray[Any], box: Box | None, inherited: NDArray[np.bool_]
 ) -> tuple[Voxels, Voxels]:
     """Return the voxels of a class in stray pieces, and those in large ones, stray or not, apart from the main one."""
     none = np.empty((3, 0), dtype=np.int64)
@@ -91,7 +123,7 @@ def _stray_voxels(
     if count < 2:
         return none, none
     start = np.array([[part.start] for part in box])
-    stray, large = _judged_pieces(logits, channel, pieces, start, inherited)
+    stray, large = _judged_pieces(votes, channel, pieces, start, inherited)
     return np.array(np.nonzero(stray[pieces])) + start, np.array(np.nonzero(large[pieces])) + start
 
 
@@ -125,7 +157,18 @@ def keep_largest_components(
     Returns:
         ``logits``, minus infinity where a class was forbidden.
     """
-    winner = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    take_strays(LogitVotes(logits), channels, dropped, apart)
+    return logits
+
+
+def take_strays(
+    votes: Votes,
+    channels: Sequence[int],
+    dropped: Counter[int] | None = None,
+    apart: Counter[int] | None = None,
+) -> NDArray[np.bool_]:
+    """Do what :func:`keep_largest_components` does with votes of any kind, and return where a winner changed."""
+    winner = votes.winners()
     inherited = np.zeros(winner.shape, dtype=bool)
     dropped, apart = (Counter() if counts is None else counts for counts in (dropped, apart))
     gained = set(channels)
@@ -133,21 +176,37 @@ def keep_largest_components(
         boxes = {channel: box for channel, box in enumerate(ndimage.find_objects(winner), 1) if box}
         candidates, gained = sorted(gained), set()
         for channel in candidates:
-            stray, large = _stray_voxels(logits, channel, winner, boxes.get(channel), inherited)
+            stray, large = _stray_voxels(votes, channel, winner, boxes.get(channel), inherited)
             dropped[channel] += int((~inherited[tuple(stray)]).sum())
             if turn == 0:
                 apart[channel] += int((~inherited[tuple(large)]).sum())
             if not stray.size:
                 continue
-            x, y, z = torch.from_numpy(stray).to(logits.device)
-            with torch.inference_mode():
-                logits[channel, x, y, z] = -torch.inf
-                heirs = logits[:, x, y, z].argmax(dim=0).to(torch.uint8).cpu().numpy()
+            heirs = votes.forbid(channel, stray)
             winner[tuple(stray)], inherited[tuple(stray)] = heirs, True
             for heir in set(heirs.tolist()) & set(channels):
                 gained.add(heir)
                 boxes[heir] = _widened(boxes.get(heir), stray[:, heirs == heir])
-    return logits
+    return inherited
+
+
+def one_piece_channels(codes: Sequence[int], table: Sequence[Label], label_table: str | Path) -> list[int]:
+    """Return the classes of structures that are of one piece.
+
+    Args:
+        codes: of the structures.
+        table: the structures.
+        label_table: path of the table, to be named.
+
+    Raises:
+        OptionError: when the table has no such code, or it is the background's.
+    """
+    channel_of = {label.code: label.channel for label in table if label.channel}
+    unknown = sorted(set(codes) - set(channel_of))
+    if unknown:
+        found = f"has no structure with the code {unknown[0]}"
+        raise OptionError(label_table, found, "codes of the table are wanted as largest_component", "labels")
+    return sorted(channel_of[code] for code in codes)
 
 
 class KeepLargestComponentsd(MapTransform):
@@ -157,7 +216,7 @@ class KeepLargestComponentsd(MapTransform):
     in large pieces apart from its main one, taken or not, both by code.
 
     Args:
-        keys: logits, shape (classes, X, Y, Z).
+        keys: logits, shape (classes, X, Y, Z); a streamed result only says what was taken.
         codes: codes of the structures that are of one piece; none leaves the logits as they are.
         label_table: path of the label table.
 
@@ -169,21 +228,19 @@ class KeepLargestComponentsd(MapTransform):
     def __init__(self, keys: KeysCollection, codes: Sequence[int], label_table: str | Path = DEFAULT_TABLE) -> None:
         super().__init__(keys)
         self.table = read_labels(label_table)
-        channel_of = {label.code: label.channel for label in self.table if label.channel}
-        unknown = sorted(set(codes) - set(channel_of))
-        if unknown:
-            found = f"has no structure with the code {unknown[0]}"
-            raise OptionError(label_table, found, "codes of the table are wanted as largest_component", "labels")
-        self.channels = sorted(channel_of[code] for code in codes)
+        self.channels = one_piece_channels(codes, self.table, label_table)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the data with the same logits, changed in place."""
         result = dict(data)
         for key in list(self.key_iterator(result)):
-            dropped: Counter[int] = Counter()
-            apart: Counter[int] = Counter()
-            if self.channels:
-                keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels, dropped, apart)
-            for name, counts in ((dropped_key(key), dropped), (apart_key(key), apart)):
-                result[name] = {self.table[channel].code: voxels for channel, voxels in sorted((+counts).items())}
+            notes = notes_of(result[key])
+            if notes is None:
+                dropped: Counter[int] = Counter()
+                apart: Counter[int] = Counter()
+                if self.channels:
+                    keep_largest_components(result[key].as_subclass(torch.Tensor), self.channels, dropped, apart)
+                notes = Notes(+dropped, +apart)
+            result[dropped_key(key)] = notes.by_code("dropped", self.table)
+            result[apart_key(key)] = notes.by_code("apart", self.table)
         return result

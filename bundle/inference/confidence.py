@@ -7,7 +7,7 @@ wrong.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,60 @@ from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
 from torch import Tensor
 
+from bundle.inference.streamed import Notes, notes_of
 from bundle.labels import DEFAULT_TABLE, read_labels
 from bundle.results.record import confidence_key
 
-SLAB_VOXELS = 500_000
-"""Voxels looked at together; their labelled ones are copied, 33 numbers each."""
+SLAB_BYTES = 1 << 25
+"""Of the logits of voxels looked at together; those of labelled ones are copied."""
 
 
-def mean_margins(logits: Tensor, slab_voxels: int = SLAB_VOXELS) -> dict[int, float]:
+def voxel_parts(logits: Tensor, voxels: int | None = None) -> Iterator[Tensor]:
+    """Yield the logits of voxels that are looked at together, shape (classes, K), of planes (classes, X, Y, Z)."""
+    voxels = voxels or max(1, SLAB_BYTES // (4 * len(logits)))
+    planes = max(1, voxels // max(1, logits.shape[2] * logits.shape[3]))
+    for slab in logits.split(planes, dim=1):
+        yield from slab.flatten(1).split(max(1, voxels), dim=1)
+
+
+class Margins:
+    """Sums of the margins of each class, for the logits of a grid that come piece by piece.
+
+    Args:
+        classes: number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.sums, self.counts = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
+
+    def add(self, logits: Tensor, slab_voxels: int | None = None) -> None:
+        """Add voxels by their logits, shape (classes, X, Y, Z), unchanged."""
+        for flat in voxel_parts(logits, slab_voxels):  # (classes, K)
+            # A tenth of an argmax's time; NaN counts as labelled, and a tie as background, as in argmax.
+            labelled = (~(flat[1:].amax(dim=0) <= flat[0])).nonzero()[:, 0]
+            values = flat[:, labelled].float()
+            largest, winner = values.max(dim=0, keepdim=True)
+            odds = (values - largest).exp_()
+            total = odds.sum(dim=0)
+            second = odds.scatter_(0, winner, 0.0).amax(dim=0)
+            self.count(winner[0], ((1 - second) / total).nan_to_num_(nan=0.0))
+
+    def count(self, winners: Tensor, margins: Tensor, sign: int = 1) -> None:
+        """Add voxels by winner and margin, shape (K,) both; with a ``sign`` of -1 take them away."""
+        winners, margins = winners.cpu(), margins.double().cpu()
+        self.sums += sign * torch.bincount(winners, weights=margins, minlength=len(self.sums))
+        self.counts += sign * torch.bincount(winners, minlength=len(self.sums))
+
+    def means(self) -> dict[int, float]:
+        """Return the mean of each class but the background, class 0; those that win nowhere are left out."""
+        return {
+            channel: float(self.sums[channel] / self.counts[channel])
+            for channel in range(1, len(self.sums))
+            if self.counts[channel]
+        }
+
+
+def mean_margins(logits: Tensor, slab_voxels: int | None = None) -> dict[int, float]:
     """Return the mean margin of each class over the voxels where it wins, background left out.
 
     The margin of a voxel is its largest probability minus the second largest: 0 for a toss-up, 1 for certainty. A class
@@ -31,35 +77,21 @@ def mean_margins(logits: Tensor, slab_voxels: int = SLAB_VOXELS) -> dict[int, fl
 
     Args:
         logits: shape (classes, X, Y, Z), unchanged; the background is class 0.
-        slab_voxels: voxels looked at together.
+        slab_voxels: voxels looked at together; as many as ``SLAB_BYTES`` hold by default.
 
     Returns:
         0 to 1 by class, classes that win nowhere left out.
     """
-    classes = len(logits)
-    sums, counts = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
-    planes = max(1, slab_voxels // max(1, logits.shape[2] * logits.shape[3]))
-    for slab in logits.split(planes, dim=1):
-        flat = slab.flatten(1)  # (classes, K)
-        # A tenth of an argmax's time; NaN counts as labelled, and a tie as background, as in argmax.
-        labelled = (~(flat[1:].amax(dim=0) <= flat[0])).nonzero()[:, 0]
-        values = flat[:, labelled].float()
-        largest, winner = values.max(dim=0, keepdim=True)
-        odds = (values - largest).exp_()
-        total = odds.sum(dim=0)
-        second = odds.scatter_(0, winner, 0.0).amax(dim=0)
-        margins = ((1 - second) / total).nan_to_num_(nan=0.0).double().cpu()
-        winners = winner[0].cpu()
-        sums += torch.bincount(winners, weights=margins, minlength=classes)
-        counts += torch.bincount(winners, minlength=classes)
-    return {channel: float(sums[channel] / counts[channel]) for channel in range(1, classes) if counts[channel]}
+    margins = Margins(len(logits))
+    margins.add(logits, slab_voxels)
+    return margins.means()
 
 
 class MeasureConfidenced(MapTransform):
     """Put ``<key>_confidence`` beside each key: the mean margin of each structure by code, see :func:`mean_margins`.
 
     Args:
-        keys: logits, shape (classes, X, Y, Z), as the label map is made from them; unchanged.
+        keys: logits, shape (classes, X, Y, Z), as the label map is made from them, unchanged; or a streamed result.
         label_table: path of the label table.
     """
 
@@ -71,7 +103,9 @@ class MeasureConfidenced(MapTransform):
         """Return the data with the margins."""
         result = dict(data)
         for key in list(self.key_iterator(result)):
-            with torch.inference_mode():
-                margins = mean_margins(result[key].as_subclass(torch.Tensor))
-            result[confidence_key(key)] = {self.table[channel].code: margin for channel, margin in margins.items()}
+            notes = notes_of(result[key])
+            if notes is None:
+                with torch.inference_mode():
+                    notes = Notes(confidence=mean_margins(result[key].as_subclass(torch.Tensor)))
+            result[confidence_key(key)] = notes.by_code("confidence", self.table)
         return result

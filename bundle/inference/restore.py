@@ -21,9 +21,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.inference.aligned import PLANES, Affine, aligned_axes, restore_aligned
+from bundle.inference.streamed import notes_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
+from bundle.results.probabilities import soft_key
 
 SLAB_VOXELS = 1_000_000
+PROBABILITY_BYTES = 1 << 27
+"""Of the probabilities that are held at a time: a third of those of a head."""
 MIXED = -1
 UINT8_CLASSES, MOST_CLASSES = 256, 32767
 """Channels are uint8, or int16 where they do not fit."""
@@ -48,10 +52,11 @@ def _labelled_box(classes: Tensor, to_scan: Affine, shape: Sequence[int]) -> lis
     corners = np.array(list(product(*((a - 1, b + 1) for a, b in zip(low, high, strict=True)))))
     corners = corners @ to_scan[:3, :3].T + to_scan[:3, 3]
     first, last = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int)
-    return [(max(a, 0), min(b + 1, n)) for a, b, n in zip(first.tolist(), last.tolist(), shape, strict=True)]
+    box = [(max(a, 0), min(b + 1, n)) for a, b, n in zip(first.tolist(), last.tolist(), shape, strict=True)]
+    return box if all(a < b for a, b in box) else None
 
 
-def _positions(to_grid: Affine, box: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+def grid_positions(to_grid: Affine, box: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
     """Return the place of each voxel of the box on the network's grid, shape (3, X, Y, Z)."""
     matrix = torch.from_numpy(to_grid)
     axes = [torch.arange(a, b, dtype=torch.float64) for a, b in box]
@@ -71,6 +76,12 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
         base: lowest neighbour of each voxel, shape (3, K), int64.
         fraction: way to the next neighbour, shape (3, K).
     """
+    index, weight = corners_of(base, fraction, grid)
+    return functional.embedding_bag(index, probabilities, per_sample_weights=weight, mode="sum").argmax(dim=1)
+
+
+def corners_of(base: Tensor, fraction: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the indices of the eight neighbours of voxels on a flattened grid, and their weights, shape (K, 8)."""
     corners = torch.tensor(list(product((0, 1), repeat=3)), device=base.device)  # (8, 3)
     index = torch.zeros(base.shape[1], len(corners), dtype=torch.int64, device=base.device)
     weight = torch.ones(base.shape[1], len(corners), device=base.device)
@@ -78,35 +89,68 @@ def _interpolate(probabilities: Tensor, grid: Sequence[int], base: Tensor, fract
         step = corners[:, axis]
         index = index * grid[axis] + (base[axis, :, None] + step).clamp(max=grid[axis] - 1)
         weight = weight * torch.where(step == 1, fraction[axis, :, None], 1 - fraction[axis, :, None])
-    return functional.embedding_bag(index, probabilities, per_sample_weights=weight, mode="sum").argmax(dim=1)
+    return index, weight
 
 
-def _restore_anywhere(logits: Tensor, to_grid: Affine, channels: Tensor, slab_voxels: int) -> None:
-    """Write to ``channels`` the class of each voxel of a scan that lies on the logits' grid in any way."""
+def cells_of(position: Tensor, grid: Sequence[int], first_plane: int, planes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the lowest neighbours of places on a grid, counted from a plane, and the ways to the next ones.
+
+    Args:
+        position: shape (3, K).
+        grid: shape of the grid.
+        first_plane: the plane that counts as 0.
+        planes: how many there are.
+
+    Returns:
+        Shape (3, K) both, and whether a place lies in the grid and between two of the planes, shape (K,).
+    """
+    last = torch.tensor(grid, device=position.device, dtype=torch.float32)[:, None] - 1
+    inside = ((position >= -0.5) & (position <= last + 0.5)).all(dim=0)
+    position = position.clamp(min=0).minimum(last)
+    base = position.floor().minimum((last - 1).clamp(min=0))
+    cell = base.long()
+    cell[0] -= first_plane
+    inside &= (cell[0] >= 0) & (cell[0] < planes - 1)
+    cell[0].clamp_(0, planes - 2)
+    return cell, position - base, inside
+
+
+def _restore_anywhere(
+    logits: Tensor, to_grid: Affine, channels: Tensor, slab_voxels: int, depth: int, first_plane: int
+) -> None:
+    """Write to ``channels`` the class of each voxel of a scan that lies in any way between planes of the logits.
+
+    Args:
+        logits: shape (classes, X, Y, Z), planes of a grid.
+        to_grid: voxel of the scan to voxel of the grid.
+        channels: shape of the scan.
+        slab_voxels: voxels of the scan worked on at a time.
+        depth: planes of the whole grid.
+        first_plane: index on the grid of the first plane of the logits.
+    """
     grid = list(logits.shape[1:])
     classes = logits.argmax(dim=0).to(torch.int16)
-    box = _labelled_box(classes, np.linalg.inv(to_grid), channels.shape)
+    to_planes = to_grid.copy()
+    to_planes[0, 3] -= first_plane
+    box = _labelled_box(classes, np.linalg.inv(to_planes), channels.shape)
     if box is None:
         return
     agreed = _agreed_class(classes).flatten()
     probabilities = logits.float().flatten(1).t().softmax(dim=1)  # (X * Y * Z, classes)
-    last = torch.tensor(grid, device=logits.device, dtype=torch.float32)[:, None] - 1
     (first, end), *plane = box
     planes = max(1, slab_voxels // max(1, (plane[0][1] - plane[0][0]) * (plane[1][1] - plane[1][0])))
     for start in range(first, end, planes):
         slab = [(start, min(start + planes, end)), *plane]
-        position = _positions(to_grid, slab, logits.device).flatten(1)  # (3, K)
-        inside = ((position >= -0.5) & (position <= last + 0.5)).all(dim=0)
-        position = position.clamp(min=0).minimum(last)
-        base = position.floor().minimum((last - 1).clamp(min=0))
-        cell = base.long()
+        position = grid_positions(to_grid, slab, logits.device).flatten(1)  # (3, K)
+        cell, fraction, inside = cells_of(position, [depth, *grid[1:]], first_plane, grid[0])
         result = agreed[(cell[0] * (grid[1] - 1) + cell[1]) * (grid[2] - 1) + cell[2]]
         mixed = ((result == MIXED) & inside).nonzero()[:, 0]
         for part in torch.split(mixed, slab_voxels // 4 or 1):
-            winner = _interpolate(probabilities, grid, cell[:, part], (position - base)[:, part])
+            winner = _interpolate(probabilities, grid, cell[:, part], fraction[:, part])
             result[part] = winner.to(result.dtype)
-        result = (result * inside).reshape([b - a for a, b in slab])
-        channels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]] = result
+        written = channels[slab[0][0] : slab[0][1], slab[1][0] : slab[1][1], slab[2][0] : slab[2][1]]
+        inside = inside.view(written.shape)
+        written[inside] = result.view(written.shape)[inside].to(written.dtype)
 
 
 def restore_labels(
@@ -136,22 +180,56 @@ def restore_labels(
         shape = tuple(logits.shape)
         raise ValueError(f"logits must have the shape (at most {MOST_CLASSES} classes, X, Y, Z), got {shape}.")
     to_grid = np.linalg.inv(affine) @ scan_affine
-    dtype = torch.uint8 if logits.shape[0] <= UINT8_CLASSES else torch.int16
-    channels = torch.zeros(tuple(scan_shape), dtype=dtype, device=logits.device)
-    axes = aligned_axes(to_grid, logits.shape[1:], tuple(scan_shape))
-    if axes is None:
-        _restore_anywhere(logits, to_grid, channels, slab_voxels)
-    else:
-        plane = channels.numel() // channels.shape[axes[0].scan_axis]
-        restore_aligned(logits, axes, channels, min(PLANES, max(1, slab_voxels // max(1, plane))))
+    channels = empty_channels(scan_shape, logits)
+    restore_planes(logits, to_grid, channels, logits.shape[1], slab_voxels=slab_voxels)
     return channels
+
+
+def empty_channels(scan_shape: Sequence[int], logits: Tensor) -> Tensor:
+    """Return an array of the scan's shape for the channels of some logits, all background, on their device."""
+    dtype = torch.uint8 if logits.shape[0] <= UINT8_CLASSES else torch.int16
+    return torch.zeros(tuple(scan_shape), dtype=dtype, device=logits.device)
+
+
+def restore_planes(
+    logits: Tensor,
+    to_grid: Affine,
+    channels: Tensor,
+    depth: int,
+    first_plane: int = 0,
+    slab_voxels: int = SLAB_VOXELS,
+) -> None:
+    """Write the class of each voxel of a scan that lies between some planes of the network's grid.
+
+    Planes that follow one another may come apart, the last one of each again as the first of the next: the result is
+    the same.
+
+    Args:
+        logits: shape (classes, X, Y, Z).
+        to_grid: voxel of the scan to voxel of the grid, 4 x 4.
+        channels: shape of the scan, written to.
+        depth: planes of the whole grid.
+        first_plane: index on the grid of the first plane of the logits.
+        slab_voxels: voxels of the scan worked on at a time.
+    """
+    plane_bytes = 4 * logits[:, 0].numel()
+    axes = aligned_axes(to_grid, torch.Size([depth, *logits.shape[2:]]), tuple(channels.shape))
+    if axes is not None:
+        plane = channels.numel() // channels.shape[axes[0].scan_axis]
+        planes = min(PLANES, slab_voxels // max(1, plane), PROBABILITY_BYTES // plane_bytes)
+        restore_aligned(logits, axes, channels, max(1, planes), first_plane)
+        return
+    planes = max(1, PROBABILITY_BYTES // plane_bytes)
+    for start in range(0, logits.shape[1] - 1, planes):
+        part = logits[:, start : start + planes + 1]
+        _restore_anywhere(part, to_grid, channels, slab_voxels, depth, first_plane + start)
 
 
 class RestoreLabelMapd(MapTransform):
     """Replace logits by a label map with the structures' codes, on the grid of the file that was read.
 
     Args:
-        keys: logits, shape (classes, X, Y, Z).
+        keys: logits, shape (classes, X, Y, Z), or a streamed result.
         image_key: the preprocessed image that the logits belong to, a ``MetaTensor`` that knows its affine, the
             affine of its file (``original_affine``) and the shape of its file (``spatial_shape``).
         label_table: path of the label table.
@@ -168,9 +246,12 @@ class RestoreLabelMapd(MapTransform):
         result = dict(data)
         image = result[self.image_key]
         for key in self.key_iterator(result):
-            logits = result[key].as_subclass(torch.Tensor)
+            value = result[key].as_subclass(torch.Tensor)
+            if (notes := notes_of(result[key])) is not None:
+                result[key], result[soft_key(key)] = self.codes[value.cpu().numpy()], notes.maps
+                continue
             channels = restore_labels(
-                logits,
+                value,
                 np.asarray(image.affine, dtype=np.float64),
                 np.asarray(image.meta["original_affine"], dtype=np.float64),
                 [int(length) for length in image.meta["spatial_shape"]],

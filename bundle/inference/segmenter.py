@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import nn
 from bundle.engines import EngineNetwork
 from bundle.errors import MissingError, OptionError
 from bundle.inference.settings import config_content
+from bundle.inference.stream import StreamInferer
 from bundle.io.memory import load_volume
 from bundle.io.monai_reader import volume_metadata
 from bundle.labels import DEFAULT_TABLE
@@ -121,10 +122,22 @@ class Segmenter:
             save.output_dir = self.output_dir
 
     def logits(self, data: Mapping[str, Any]) -> torch.Tensor:
-        """Return the logits of a preprocessed scan, shape (classes, X, Y, Z)."""
+        """Return the logits of a preprocessed scan, shape (classes, X, Y, Z), as a whole."""
         with torch.inference_mode():
-            logits: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
+            infer = getattr(self.inferer, "logits", self.inferer)
+            logits: torch.Tensor = infer(data["image"][None].to(self.device), self.network)[0]
             return logits
+
+    def show_plans(self, show: Callable[[str], None]) -> None:
+        """Have the plan of each scan shown in one line, and the progress of a long one."""
+        if isinstance(self.inferer, StreamInferer):
+            self.inferer.show = show
+
+    def infer(self, data: Mapping[str, Any]) -> torch.Tensor:
+        """Return what the inferer makes of a preprocessed scan: a streamed result, or logits (classes, X, Y, Z)."""
+        with torch.inference_mode():
+            result: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
+            return result
 
     def labels(self, data: Mapping[str, Any], logits: torch.Tensor) -> NDArray[Any]:
         """Return the label map of a preprocessed scan from its logits, which stay as they are; nothing is written.
@@ -164,10 +177,10 @@ class Segmenter:
         """Return what :meth:`read` gave with the label map of the scan as ``pred``, shape (X, Y, Z) of its file."""
         stages: Stages = data[STAGES_KEY]
         stages.begin()
-        logits = self.logits(data)
+        inferred = self.infer(data)
         stages.end("network")
-        result = self._restore(data, logits)
-        del logits  # hundreds of megabytes
+        result = self._restore(data, inferred)
+        del inferred  # hundreds of megabytes, where they are logits
         result["pred"] = _codes(result)
         stages.end("restore")
         return result
@@ -221,10 +234,10 @@ class Segmenter:
         loaded = MetaTensor.ensure_torch_and_prune_meta(volume.data, meta)
         data = Compose(rest)({load.keys[0]: loaded})
         stages.end("read")
-        logits = self.logits(data)
+        inferred = self.infer(data)
         stages.end("network")
-        result = self._restore(data, logits)
-        del logits
+        result = self._restore(data, inferred)
+        del inferred
         result = {**result, "pred": _codes(result), STAGES_KEY: stages}
         warned = [without_folder(message, volume) for message in given]
         return keep_outputs(self._saving[0], result, "pred", volume, warned)

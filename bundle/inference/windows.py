@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from monai.inferers import SlidingWindowInferer
+from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
+from bundle.inference.mirror import MirrorAveraged
+from bundle.inference.slabs import Windows
 from bundle.machine import freed_memory_kept
-
-LEFT_RIGHT = 2
 
 
 class WindowInferer(SlidingWindowInferer):
@@ -24,9 +25,8 @@ class WindowInferer(SlidingWindowInferer):
         roi_size: largest window in voxels.
         overlap: share of a window that the next one covers.
         mode: ``"gaussian"`` or ``"constant"`` weights where windows overlap.
-        mirrored: for each class the class on the other side of the body. Given, the logits of image and mirror image
-            are averaged: left and right then get the same answer, in twice the time. The image's first axis has to
-            run between left and right.
+        mirrored: for each class the class on the other side of the body; given, the logits of each window and its
+            mirror image are averaged, see ``MirrorAveraged``.
         kwargs: as ``monai.inferers.SlidingWindowInferer``.
     """
 
@@ -42,24 +42,37 @@ class WindowInferer(SlidingWindowInferer):
         self.largest_roi = tuple(roi_size)
         self.mirrored = mirrored
 
+    def windows(self, size: Sequence[int]) -> Windows:
+        """Return where the windows of an image of some shape lie."""
+        return Windows(
+            tuple(size),
+            tuple(min(length, largest) for length, largest in zip(size, self.largest_roi, strict=True)),
+            ensure_tuple_rep(self.overlap, len(size)),
+            str(self.mode),
+            int(self.sw_batch_size),
+            self.sigma_scale,
+        )
+
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
+        return self.logits(inputs, network, *args, **kwargs)
+
+    def logits(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z), in MONAI's sliding window."""
         image = inputs.as_subclass(torch.Tensor)
-        in_torch = getattr(network, "engine", "torch") in ("torch", "torchscript")
-        with freed_memory_kept() if in_torch and image.device.type == "cpu" else nullcontext():
-            return self._both_sides(image, network, *args, **kwargs)
+        with memory_for(network, image):
+            network, windows = self.averaging(network), self.windows(image.shape[2:])
+            if windows.single:
+                return network(image, *args, **kwargs)
+            self.roi_size = windows.window
+            return super().__call__(image, network, *args, **kwargs)
 
-    def _both_sides(self, image: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        result = self._one_side(image, network, *args, **kwargs)
-        if self.mirrored is not None:
-            other = self._one_side(image.flip(LEFT_RIGHT), network, *args, **kwargs).flip(LEFT_RIGHT)
-            for channel, opposite in enumerate(self.mirrored):
-                result[:, channel].add_(other[:, opposite]).mul_(0.5)
-        return result
+    def averaging(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a network, or the average of it and its mirror image where that is wanted."""
+        return network if self.mirrored is None else MirrorAveraged(network, self.mirrored)
 
-    def _one_side(self, image: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        size = image.shape[2:]
-        if all(length <= largest for length, largest in zip(size, self.largest_roi, strict=True)):
-            return network(image, *args, **kwargs)
-        self.roi_size = tuple(min(length, largest) for length, largest in zip(size, self.largest_roi, strict=True))
-        return super().__call__(image, network, *args, **kwargs)
+
+def memory_for(network: Callable[..., Any], image: Tensor) -> AbstractContextManager[None]:
+    """Return the context in which freed memory is kept while PyTorch computes on a CPU."""
+    in_torch = getattr(network, "engine", "torch") in ("torch", "torchscript")
+    return freed_memory_kept() if in_torch and image.device.type == "cpu" else nullcontext()

@@ -31,6 +31,7 @@ from bundle.results.flags import (
     read_limits,
 )
 from bundle.results.picture import draw_qc
+from bundle.results.probabilities import ENDINGS, soft_key, write_probabilities
 from bundle.results.record import (
     STAGES_KEY,
     Maker,
@@ -67,6 +68,11 @@ class OutputPaths:
         endings = ("volumes.tsv", "qc.png", "seg.json", "record.json")
         return cls(label_map, *(label_map.with_name(f"{stem}_{ending}") for ending in endings))
 
+    def map_files(self) -> list[Path]:
+        """Return where probability maps and their sidecar go, should there be some."""
+        stem = self.label_map.parent.name
+        return [self.label_map.with_name(f"{stem}_{ending}") for ending in ENDINGS]
+
 
 def save_outputs(
     label_map: LabelArray,
@@ -99,9 +105,10 @@ def save_outputs(
     """
     paths = OutputPaths.of(source, output_dir)
     notes, limits = notes or Notes(), limits or {}
-    with whole_set(astuple(paths), overwrite) as unfinished:
+    map_files = paths.map_files() if notes.maps is not None else []
+    with whole_set([*map_files, *astuple(paths)], overwrite) as unfinished:
         volume, warned = _read_again(source, reading)
-        written = OutputPaths(*unfinished)
+        maps, written = unfinished[: len(map_files)], OutputPaths(*unfinished[len(map_files) :])
         write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
         evidence = find_evidence(label_map, volume, table, notes, references)
         rows, flags = evidence.rows, find_flags(evidence, limits)
@@ -109,11 +116,16 @@ def save_outputs(
         write_volumes(rows, written.volumes, flags=flags_by_structure(flags, table))
         title = printable(Path(source).name)
         draw_qc(volume.data, label_map, volume.affine, table, written.picture, title=title, remarks=lines)
-        others, searched = (written.label_map, written.volumes, written.picture), looked_for(table, limits)
+        if notes.maps is not None:
+            write_probabilities(notes.maps, source, reading.frame, table, maps)
+        others, searched = (written.label_map, written.volumes, written.picture, *maps), looked_for(table, limits)
         record = scan_record(volume, reading, warned, others, evidence.totals, rows, flags, searched, notes, table)
         write_json(bids_sidecar(record), written.sidecar)
         record["outputs"][paths.sidecar.name] = sha256(written.sidecar)
         write_json(record, written.record)
+    if overwrite and not map_files:
+        for path in paths.map_files():  # of the result that was replaced
+            path.unlink(missing_ok=True)
     if lines:
         message = f"{source}: look twice: {'; '.join(lines)}; see {paths.record.name}"
         warn(FlagWarning(message), stacklevel=2)
@@ -128,7 +140,8 @@ def find_evidence(
     references: Mapping[int, Reference] | None = None,
 ) -> Evidence:
     """Return what flags of a label map are judged by, the volumes of its structures among it."""
-    rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence)
+    soft = None if notes.maps is None else notes.maps.volumes(table, volume.affine)
+    rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence, soft)
     found = (notes.dropped_mm3(), notes.apart_mm3(), references or {}, volume.grid.source)
     return Evidence(volume.data, label_map, volume.affine, table, rows, *found)
 
@@ -201,7 +214,8 @@ class SaveOutputsd(MapTransform):
         if stages is not None and stages.content["restore"]["seconds"] is None:
             stages.end("restore")
         dropped, apart, confidence = (result.get(name(key)) for name in (dropped_key, apart_key, confidence_key))
-        return Notes(self.maker, dropped, image.affine, stages or Stages(), scale_of(image.meta), apart, confidence)
+        found = (scale_of(image.meta), apart, confidence, result.get(soft_key(key)))
+        return Notes(self.maker, dropped, image.affine, stages or Stages(), *found)
 
 
 def name_maker(postprocessing: Compose, maker: Maker) -> None:

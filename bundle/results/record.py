@@ -30,6 +30,7 @@ from bundle.labels import Label
 from bundle.machine import available_cores, peak_memory
 from bundle.provenance import hashed_files, sha256, versions
 from bundle.results.flags import Flag
+from bundle.results.probabilities import ProbabilityMaps, record_of
 from bundle.results.totals import TOTALS
 from bundle.results.volumes import StructureVolume
 
@@ -154,6 +155,7 @@ class Notes:
         scale: what became black and white in the image that the network saw.
         apart: voxels of each structure in large pieces apart from its main one, kept or lost, by code.
         confidence: how sure the network was of each structure, by code.
+        maps: probability maps.
     """
 
     maker: Maker = field(default_factory=Maker)
@@ -163,6 +165,7 @@ class Notes:
     scale: Scale | None = None
     apart: Mapping[int, int] | None = None
     confidence: Mapping[int, float] | None = None
+    maps: ProbabilityMaps | None = None
 
     def dropped_mm3(self) -> dict[int, float]:
         """Return the volume that each structure lost, by code."""
@@ -221,6 +224,7 @@ def scan_record(
             "intensities": asdict(notes.scale) if notes.scale else None,
             "mirror_averaging": notes.maker.mirror_averaging,
             "largest_component": _pieces(notes, table),
+            "probabilities": record_of(notes.maps, table),
         },
         "volumes": {
             name: {"volume_mm3": _rounded(totals[name]), "definition": total.definition}

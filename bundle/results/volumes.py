@@ -35,6 +35,10 @@ COLUMNS = (
 )
 
 
+SOFT_COLUMN = "soft_volume_mm3"
+"""The last column, where there are probability maps."""
+
+
 @dataclass(frozen=True)
 class StructureVolume:
     """One row of the volume table.
@@ -46,7 +50,8 @@ class StructureVolume:
     ``None`` on the midline, and where neither was found. ``expected_mm3`` is the usual volume in a head of this size
     and ``z`` how far the volume lies off it (``bundle.results.reference``), ``None`` without a reference, ``z`` also
     where the structure was not found. ``confidence`` is the mean margin of its voxels
-    (``bundle.inference.confidence``), ``None`` where nobody measured it.
+    (``bundle.inference.confidence``), ``None`` where nobody measured it. ``soft_mm3`` is the sum of its probabilities
+    times the volume of a voxel, ``None`` without a probability map.
     """
 
     code: int
@@ -59,6 +64,7 @@ class StructureVolume:
     expected_mm3: float | None = None
     z: float | None = None
     confidence: float | None = None
+    soft_mm3: float | None = None
 
 
 def structure_volumes(
@@ -67,6 +73,7 @@ def structure_volumes(
     table: Sequence[Label],
     references: Mapping[int, Reference] | None = None,
     confidence: Mapping[int, float] | None = None,
+    soft: Mapping[int, float] | None = None,
 ) -> list[StructureVolume]:
     """Measure each structure of a label map.
 
@@ -76,6 +83,7 @@ def structure_volumes(
         table: the structures, background first.
         references: what is usual, by code.
         confidence: how sure the network was of each structure, by code.
+        soft: volume by probabilities, mm³ by code.
 
     Returns:
         One row per structure in the table's order, background left out, absent structures with 0 voxels.
@@ -103,6 +111,7 @@ def structure_volumes(
             expected_mm3=expected.get(label.code),
             z=_z(volumes[label.code], expected.get(label.code), (references or {}).get(label.code)),
             confidence=(confidence or {}).get(label.code),
+            soft_mm3=(soft or {}).get(label.code),
         )
         for label in table[1:]
     ]
@@ -186,13 +195,15 @@ def write_volumes(
     """
     with whole_file(path, overwrite) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow(COLUMNS)
+        softly = any(row.soft_mm3 is not None for row in rows)
+        writer.writerow((*COLUMNS, SOFT_COLUMN) if softly else COLUMNS)
         for row in rows:
             border = "true" if row.touches_border else "false"
             numbers = ((row.fraction, 6), (row.asymmetry, 4), (row.z, 2), (row.confidence, 4))
             shares = ("" if value is None else f"{value:.{digits}f}" for value, digits in numbers)
             codes = ";".join((flags or {}).get(row.code, ()))
-            writer.writerow((row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border, *shares, codes))
+            soft = ["" if row.soft_mm3 is None else f"{row.soft_mm3:.3f}"] if softly else []
+            writer.writerow((row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border, *shares, codes, *soft))
 
 
 def border_areas(label_map: LabelArray, affine: NDArray[Any]) -> dict[int, float]:

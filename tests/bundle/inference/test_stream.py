@@ -1,0 +1,84 @@
+"""Streaming, against the logits as a whole: MONAI's sliding window, linear interpolation at full size, argmax."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
+from torch.nn import functional
+
+from bundle.inference import stream_labels
+from bundle.inference.slabs import Windows
+from tests.bundle.inference.test_restore import full_size_reference, rotation
+from tests.threads import one_thread
+
+CLOSE = 2e-5
+"""Lead of the winner below which float32 may decide otherwise than float64: a tie."""
+
+
+class RandomNetwork:
+    """A 3 x 3 x 3 convolution with random weights; notes the most windows that it got at a time."""
+
+    def __init__(self, classes: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.weights = torch.randn(classes, 1, 3, 3, 3, generator=generator)
+        self.most = 0
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        self.most = max(self.most, len(windows))
+        return functional.conv3d(windows, self.weights, padding=1)
+
+
+@st.composite
+def cases(draw):
+    """Draw an image's shape, its windows, and a scan that lies on it in some way."""
+    size = tuple(draw(st.integers(2, 16)) for _ in range(3))
+    window = tuple(draw(st.integers(1, length)) for length in size)
+    overlap = tuple(draw(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8])) for _ in range(3))
+    windows = Windows(size, window, overlap, draw(st.sampled_from(["gaussian", "constant"])), draw(st.integers(1, 5)))
+    order, signs = draw(st.permutations(range(3))), [draw(st.sampled_from([-1, 1])) for _ in range(3)]
+    spacing = [draw(st.floats(0.4, 3.0)) for _ in range(3)]
+    scan = np.eye(4)
+    scan[:3, :3] = (np.eye(3)[order] * signs) * spacing
+    scan[:3, 3] = [draw(st.floats(-3, length + 2)) for length in size]
+    if draw(st.booleans()):
+        scan = scan @ rotation(draw(st.floats(-40, 40)), draw(st.integers(0, 2)))
+    shape = tuple(draw(st.integers(1, 18)) for _ in range(3))
+    return windows, scan, shape, draw(st.sampled_from([2, 3, 7, 33, 300])), draw(st.integers(0, 2**16))
+
+
+def check(case) -> None:
+    windows, to_grid, shape, classes, seed = case
+    network = RandomNetwork(classes, seed)
+    image = torch.randn(1, 1, *windows.size, generator=torch.Generator().manual_seed(seed))
+    with one_thread():
+        logits = sliding_window_inference(
+            image, windows.window, windows.batch, network, overlap=windows.overlap, mode=windows.mode
+        )[0]
+        network.most = 0
+        found, _ = stream_labels(image, network, windows, to_grid, shape)
+    expected, lead = full_size_reference(logits, np.eye(4), to_grid, shape)
+    wrong = (found.numpy() != expected) & (lead > CLOSE)
+    assert not wrong.any()
+    assert network.most <= windows.batch
+    assert tuple(found.shape) == shape
+
+
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+MANY = settings(FEW, max_examples=250, derandomize=False, phases=(Phase.explicit, Phase.generate))
+
+
+@FEW
+@given(cases())
+def test_labels_equal_those_of_the_logits_as_a_whole(case):
+    check(case)
+
+
+@pytest.mark.slow
+@MANY
+@given(cases())
+def test_labels_equal_those_of_the_logits_as_a_whole_in_many_cases(case):
+    check(case)
