@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             if outcome.error is not None:
                 failed += 1
                 with bar.external_write_mode(sys.stderr):
-                    print_error(outcome.error, outcome.page)
+                    print_error(outcome.error, outcome.page.parent)
                 continue
             written += outcome.written
             if outcome.reason:

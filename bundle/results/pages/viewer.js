@@ -10,7 +10,7 @@ const Viewer = (() => {
   const ENDS = [["L", "R"], ["P", "A"], ["I", "S"]];
   const GAP_PX = 6;
   const SMALLEST_SCALE = 1.1; // pixels a mm: below that, panels go below one another
-  const LARGEST_SCALE = 3.5;
+  const TALLEST_PX = 560; // of a panel, so that all of it is seen at once
 
   async function unpack(text) {
     const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -122,7 +122,8 @@ const Viewer = (() => {
       const extent = (axis) => shape[axis] * spacing[axis];
       const room = container.clientWidth - 12 - GAP_PX * (PLANES.length - 1);
       const total = PLANES.reduce((sum, plane) => sum + extent(plane.right), 0);
-      const scale = Math.min(LARGEST_SCALE, Math.max(SMALLEST_SCALE, room / total));
+      const tallest = Math.max(...PLANES.map((plane) => extent(plane.up)));
+      const scale = Math.min(TALLEST_PX / tallest, Math.max(SMALLEST_SCALE, room / total));
       const ratio = window.devicePixelRatio || 1;
       for (const panel of panels) {
         const [width, height] = [extent(panel.plane.right) * scale, extent(panel.plane.up) * scale];
