@@ -148,10 +148,9 @@ def bundle_to_generative(state: State, network: nn.Module | None, notes: list[st
             return f"{match[1].removesuffix('attn.')}{match[2]}.{match[3]}"
         if match := OUT_PROJ.fullmatch(key):
             return _their_projection(match[1], match[2], blocks, spatial, wanted)
-        if match := OUR_UPSAMPLER.fullmatch(key):
-            return f"{match[1]}conv.conv.{match[2]}"
-        if match := OUR_SPADE_NORM.fullmatch(key):
-            return f"{match[1]}N.{match[2]}"
+        for pattern, part in ((OUR_UPSAMPLER, "conv.conv"), (OUR_SPADE_NORM, "N")):
+            if match := pattern.fullmatch(key):
+                return f"{match[1]}{part}.{match[2]}"
         return _rename_norms(key, blocks, {"norm_cross_attn": "norm2", "norm2": "norm3"})
 
     result = _renamed({key: value for key, value in state.items() if key not in unused}, name_of)
