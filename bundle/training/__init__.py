@@ -3,7 +3,7 @@
 from bundle.datasets import find_pairs
 from bundle.errors import TrainingError, show_errors_in_one_line
 from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_maps
-from bundle.training.attending import attend_eagerly
+from bundle.training.attending import attend_by_head
 from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
 from bundle.training.compiling import compiled
@@ -43,7 +43,7 @@ __all__ = [
     "TrainingError",
     "TrainingLog",
     "ValidationDataset",
-    "attend_eagerly",
+    "attend_by_head",
     "brain_dataset",
     "check_tracking",
     "compiled",

@@ -1,24 +1,46 @@
-"""Which attention kernel a network trains with on a CPU."""
+"""Attention that trains fast on a CPU: matrix products, one head after another, their weights computed again.
+
+In bfloat16 PyTorch's fused kernel has a backward pass so slow on a CPU that a training step takes a quarter more
+(docs/brain_training.md). The written-out form is faster but holds the weights of all heads and blocks, 7 GB for a
+window of 144 x 176 x 144 voxels; here those of one head of one block are held at a time.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-FLAG = "use_flash_attention"
+from networks.kernel import Attend
 
 
-def attend_eagerly(network: nn.Module, enabled: bool = True) -> nn.Module:
-    """Let a network's attention multiply matrices in place of PyTorch's fused kernel, and return the network.
+class HeadwiseAttend(Attend):
+    """``Attend`` for training: same results, other layouts and masks are left to it."""
 
-    The results are the same (``tests/networks/test_attention_matrix.py``); in bfloat16 on a CPU the fused kernel's
-    backward pass is so slow that a training step takes a quarter more (docs/brain_training.md). The definition that a
-    model is described by stays the fused one, which needs less memory at inference.
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        """Attend, see :class:`networks.kernel.Attend`."""
+        plain = attn_mask is None and bias is None and not self.causal and not self.save_attn
+        if not plain or not torch.is_grad_enabled():
+            return super().forward(q, k, v, attn_mask, bias)
+        heads = zip(q.split(1, dim=1), k.split(1, dim=1), v.split(1, dim=1), strict=True)
+        return torch.cat([checkpoint(self._one_head, *head, use_reentrant=False) for head in heads], dim=1)
+
+    def _one_head(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.matmul(self.drop_weights(self._weights(q, k, None)), v)
+
+
+def attend_by_head(network: nn.Module, enabled: bool = True) -> nn.Module:
+    """Let a network's attention train by matrix products, a head at a time, and return the network.
+
+    Weights keep their names and values, and the definition that a model is described by stays what it is.
 
     Args:
         network: the network.
         enabled: whether to do it.
     """
     for module in network.modules():
-        if enabled and hasattr(module, FLAG):
-            setattr(module, FLAG, False)
+        if enabled and type(module) is Attend:
+            module.__class__ = HeadwiseAttend
     return network

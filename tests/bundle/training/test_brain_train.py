@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.training import attend_eagerly, compiled
+from bundle.training import attend_by_head, compiled
+from bundle.training.attending import HeadwiseAttend
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK, column, equal, train, weights
 from tests.conftest import ROOT
@@ -71,14 +72,21 @@ def test_the_gpu_config_runs_where_there_is_none(folders, tmp_path):
     assert workflow.parser.get_parsed_content("train#dataset").group == 2
 
 
-def test_eager_attention_computes_the_same():
+def test_attention_by_head_has_the_values_and_gradients_of_the_fused_one():
     torch.manual_seed(0)
-    network = TransformerUNet(out_channels=3, **NETWORK)
-    image = torch.rand(1, 1, 32, 32, 32)
-    fused = network(image)
-    assert attend_eagerly(network) is network
-    assert {m.use_flash_attention for m in network.modules() if hasattr(m, "use_flash_attention")} == {False}
-    torch.testing.assert_close(network(image), fused)
+    plain = TransformerUNet(out_channels=3, **NETWORK).double()
+    network = attend_by_head(copy.deepcopy(plain))
+    image = torch.rand(1, 1, 32, 32, 32, dtype=torch.float64)
+    assert network.state_dict().keys() == plain.state_dict().keys()
+    assert sum(isinstance(module, HeadwiseAttend) for module in network.modules()) == 1
+    results = [part(image) for part in (network, plain)]
+    torch.testing.assert_close(*results)
+    for result in results:
+        result.square().sum().backward()
+    for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), results[1])
 
 
 def test_a_compiled_network_keeps_the_names_of_its_weights():
