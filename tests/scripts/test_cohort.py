@@ -103,6 +103,8 @@ def test_what_changed_is_done_again_and_what_somebody_edited_is_kept(again, tmp_
     assert "was changed since it was written" in edited[1]
     assert (tmp_path / "out/scan2/scan2_volumes.tsv").read_text() == "mine\n"
     assert done.returncode == 1
+    assert again("--overwrite", "--shard", "3/4").returncode == 0
+    assert (tmp_path / "out/scan2/scan2_volumes.tsv").read_text() != "mine\n"
 
 
 def test_other_config_does_a_shard_again_and_leaves_its_table_beside_its_log(again, tmp_path):
