@@ -137,11 +137,14 @@ def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) ->
 
 def _plan(options: argparse.Namespace, scans: int) -> WorkerPlan:
     """Return how many workers there are, no more than scans; on a GPU one, unless more are asked for."""
+    import torch
+
     from bundle.cohort.plan import plan_workers
     from bundle.machine import available_cores, available_memory
 
     wanted = options.workers
-    if wanted is None and options.device and options.device != "cpu":
+    on_gpu = torch.cuda.is_available() if options.device is None else options.device != "cpu"
+    if wanted is None and on_gpu:
         wanted = 1
     plan = plan_workers(available_cores(), available_memory(), wanted, options.threads)
     if plan.workers <= scans:

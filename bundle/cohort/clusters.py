@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ def has_dashboard() -> bool:
 
 
 def _load(module: str, package: str = "") -> Any:
+    # What a worker that has ended leaves unanswered is told by bundle.cohort.dispatch, and not by asyncio too.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     os.environ.setdefault("DASK_CONFIG", str(CONFIG))  # a file that is there: Dask then writes none into the home
     try:
         return importlib.import_module(module)

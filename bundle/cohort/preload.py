@@ -1,4 +1,4 @@
-"""Loaded by the workers of this machine as they start: Ctrl-C is for the process that they work for, which ends them."""
+"""Loaded by workers of this machine as they start: Ctrl-C is for the process that they work for, which ends them."""
 
 from __future__ import annotations
 
