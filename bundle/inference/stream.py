@@ -132,6 +132,7 @@ class StreamInferer(WindowInferer):
 
     Attributes:
         show: called with the plan of each scan in one line, before it is run; with it, progress is shown on a terminal.
+        plan: that of the last scan.
     """
 
     def __init__(
@@ -158,6 +159,7 @@ class StreamInferer(WindowInferer):
         self.smallest_window = smallest_window
         self.cache_dir = cache_dir
         self.show: Callable[[str], None] | None = None
+        self.plan: Plan | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Map images (B, C, X, Y, Z) to channels (B, X, Y, Z) of their files' shape, which has to be the same.
@@ -207,6 +209,7 @@ class StreamInferer(WindowInferer):
             calibrations = Tried(calibrations, tried)
             plan = replace(plan, calibration=calibrations.find(windows.window, windows.batch))
         plan = make_plan(scan, plan, calibrations, self.max_memory, self.smallest_window)
+        self.plan = plan
         logger.info(f"Plan: {plan.line()}.")
         if self.show is not None:
             self.show(f"plan {plan.line()}")
