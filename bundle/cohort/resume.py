@@ -2,7 +2,7 @@
 
 A result holds while its record is there and the hashes in it are those of the scan, of the outputs and of the weights
 and the config that would make it now. Outputs with other hashes were changed by somebody, who may not want to lose
-that: they are refused, never replaced. ``tests/bundle/cohort/test_resume.py`` holds it.
+that: they are refused, never replaced. ``tests/bundle/cohort/test_cohort_resume.py`` holds it.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ from typing import Any
 
 from bundle.bids.entities import entities_of
 from bundle.cohort.messages import DONE, FAILED, SKIPPED, TEXT, Outcome
-from bundle.cohort.outliers import CONSISTENT, FEWEST, LIMIT, Outlier, find_outliers
+from bundle.cohort.outliers import Outlier, find_outliers
 from bundle.cohort.table import ASYMMETRY, FIXED, MISSING, CohortTable, cell
 from bundle.errors import CODES
 from bundle.io.whole import whole_file
+from bundle.results.outliers import CONSISTENT, FEWEST, LIMIT
 from bundle.results.totals import TOTALS
 
 OUTLIERS, PARTICIPANTS, COLUMNS, SUMMARY = (

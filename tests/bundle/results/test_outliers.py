@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
 from bundle.results.outliers import FEWEST, LIMIT, robust_z
 
@@ -30,3 +31,9 @@ def test_too_few_equal_or_missing_values_have_none():
     z = robust_z(np.array([0.0, np.nan, *np.arange(1.0, 20.0)]), logarithms=True)
     assert np.isnan(z[:2]).all()
     assert np.isfinite(z[2:]).all()
+
+
+def test_score_is_that_of_scipys_median_deviation():
+    values = np.random.default_rng(1).normal(5, 2, 200)
+    expected = (values - np.median(values)) / stats.median_abs_deviation(values, scale="normal")
+    np.testing.assert_allclose(robust_z(values, logarithms=False), expected, rtol=1e-4)

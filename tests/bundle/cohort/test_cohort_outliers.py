@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
-from bundle.cohort.outliers import FEWEST, find_outliers, robust_z
-
-
-def test_robust_z_is_scipys():
-    values = np.random.default_rng().normal(5, 2, 200)
-    expected = (values - np.median(values)) / stats.median_abs_deviation(values, scale="normal")
-    np.testing.assert_allclose(robust_z(values), expected, rtol=1e-4)
+from bundle.cohort.outliers import find_outliers
+from bundle.results.outliers import FEWEST
 
 
 def test_outliers_are_found_though_they_are_many():
