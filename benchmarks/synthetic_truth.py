@@ -90,13 +90,13 @@ def datasets(options: argparse.Namespace) -> list[tuple[str, SyntheticBrainDatas
     return found
 
 
-def volume_errors(cases: Sequence[CaseScores]) -> dict[str, float]:
-    """Return the signed volume error of each structure over all cases, as a share of the true volumes, in percent."""
-    errors: dict[str, float] = {}
-    for number, structure in enumerate(cases[0].structures):
-        values = np.array([case.structures[number].volume_error_percent for case in cases])
-        errors[structure.label.name] = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-    return errors
+def means(cases: Sequence[CaseScores], metric: str) -> dict[str, float]:
+    """Return the mean of a metric over the cases that score a structure, by the structure's name, in table order."""
+    values: dict[str, list[float]] = {}
+    for case in cases:
+        for structure in case.structures:
+            values.setdefault(structure.label.name, []).append(getattr(structure, metric))
+    return {name: float(np.nanmean(found)) for name, found in values.items() if np.isfinite(found).any()}
 
 
 def score(options: argparse.Namespace, folder: Path) -> list[CaseScores]:
@@ -108,10 +108,12 @@ def score(options: argparse.Namespace, folder: Path) -> list[CaseScores]:
 
     overrides: dict[str, Any] = {"pixdim": [options.pixdim] * 3} if options.pixdim else {}
     segmenter = Segmenter(output_dir=str(folder / "out"), checkpoint=options.checkpoint, **overrides)
-    scorer = Scorer(read_labels(), [IGNORED_CODE], UNSCORED_CODES)
+    of_heads = Scorer(read_labels(), [IGNORED_CODE], UNSCORED_CODES)
+    of_brains = Scorer(read_labels(), [IGNORED_CODE], sorted({*UNSCORED_CODES, *options.ignore}))
     cases = []
     for name, dataset in datasets(options):
         image, labels = paint(dataset, 0, folder, name)
+        scorer = of_brains if dataset.brains else of_heads
         cases.append(scorer.score_files(name, segmenter.segment(image).label_map, labels))
         mean = np.nanmean([structure.dice for structure in cases[-1].structures])
         print(f"{name:24} mean Dice {mean:.3f}", flush=True)
@@ -139,15 +141,12 @@ def main() -> None:
     silence()
     with tempfile.TemporaryDirectory() as folder:
         cases = score(options, Path(folder))
-    errors = volume_errors(cases)
-    dice = {
-        row.label.name: float(np.nanmean([case.structures[number].dice for case in cases]))
-        for number, row in enumerate(cases[0].structures)
-    }
+    errors, dice = means(cases, "volume_error_percent"), means(cases, "dice")
     print(f"{'structure':30}{'Dice':>8}{'volume':>9}")
     for name, value in dice.items():
-        off = name.endswith(WATCHED) and abs(errors[name]) > BAR_VOLUME
-        print(f"{name:30}{value:8.3f}{errors[name]:+8.1f} %{'  above the bar' if off else ''}")
+        error = errors.get(name, float("nan"))
+        off = name.endswith(WATCHED) and abs(error) > BAR_VOLUME
+        print(f"{name:30}{value:8.3f}{error:+8.1f} %{'  above the bar' if off else ''}")
     mean = float(np.nanmean(list(dice.values())))
     print(f"mean Dice {mean:.3f} over {len(cases)} maps; the bar is {BAR_DICE}, volumes within {BAR_VOLUME:g} %")
     if options.json:
