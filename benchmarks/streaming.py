@@ -34,7 +34,8 @@ from benchmarks.measure import (
 LARGE, LARGE_CLASSES, LARGE_WINDOW = (512, 512, 600), 118, (128, 128, 8)
 LENGTHS, CLASSES = (150, 300, 600, 1200), (2, 33, 118, 300)
 PLANE, WINDOW = (96, 96), (96, 96, 32)
-WIDTH = 16
+WIDTH = 32
+"""Channels of the small network, as of the first stage of a usual U-Net."""
 MIB = 2**20
 
 
