@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import ExistsError
-from bundle.io.whole import sweep
 from bundle.provenance import sha256
 from bundle.results import Maker, OutputPaths
 
@@ -35,7 +34,7 @@ class Standing:
 
 
 def standing_of(paths: OutputPaths, image: str | Path, maker: Maker, trust_mtime: bool = False) -> Standing:
-    """Return whether the result of a scan still holds; what a killed process left half-written is swept up.
+    """Return whether the result of a scan still holds.
 
     Args:
         paths: its files.
@@ -46,7 +45,6 @@ def standing_of(paths: OutputPaths, image: str | Path, maker: Maker, trust_mtime
     Raises:
         ExistsError: when an output is there without a record, or was changed since it was written.
     """
-    sweep(paths.record.parent)
     if not paths.record.exists():
         for path in astuple(paths):
             if path.exists():

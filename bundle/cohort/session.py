@@ -15,7 +15,9 @@ from bundle.cohort.outliers import Outlier
 from bundle.cohort.run import Runner
 from bundle.cohort.summary import Tally, forget_summary, write_summary
 from bundle.cohort.table import CohortTable, measures_of
+from bundle.io.whole import sweep
 from bundle.labels import split_side
+from bundle.results import OutputPaths
 
 TABLE = "cohort.tsv"
 
@@ -78,6 +80,8 @@ def run_cohort(
         with CohortTable(path, measures_of(readiness.structures, pairs_of(readiness.structures))) as table:
 
             def take(place: int, outcome: Outcome) -> None:
+                if outcome.result.code == "worker":
+                    sweep(OutputPaths.of(outcome.case.image, outcome.case.folder(folder)).record.parent, settled=0)
                 table.add(place, outcome)
                 tally.add(outcome)
                 log.outcome(outcome)

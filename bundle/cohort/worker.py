@@ -20,6 +20,7 @@ from bundle.cohort.messages import DONE, FAILED, SKIPPED, Case, Readiness, Resul
 from bundle.cohort.resume import standing_of
 from bundle.cohort.rows import row_of
 from bundle.errors import BundleError, BundleWarning, error_line, root_cause
+from bundle.io.whole import sweep
 from bundle.labels import read_labels
 from bundle.privacy import keep_matplotlib_out_of_home
 from bundle.provenance import bundle_version
@@ -76,6 +77,7 @@ def _segmented(case: Case, settings: Settings) -> Result:
     folder = case.folder(settings.output_dir)
     paths = OutputPaths.of(case.image, folder)
     reason = ""
+    sweep(paths.record.parent, settled=0)  # whoever was at it has been killed: the output folder is this run's
     if not settings.overwrite:
         standing = standing_of(paths, case.image, segmenter.maker, settings.trust_mtime)
         if standing.record is not None:

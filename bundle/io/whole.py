@@ -112,13 +112,18 @@ def refuse_existing(paths: Sequence[str | Path]) -> None:
     _refuse(paths)
 
 
-def sweep(folder: str | Path) -> None:
-    """Remove what killed processes left unfinished in a folder; what a living process is at stays."""
+def sweep(folder: str | Path, settled: float = SETTLED) -> None:
+    """Remove what killed processes left unfinished in a folder; what a living process is at stays.
+
+    Args:
+        folder: where it is looked for.
+        settled: seconds after which a lock without a folder is a remain; 0 for who knows that nobody else is at work.
+    """
     for lock_file in Path(folder).glob(f"{PREFIX}*.lock"):
         unfinished = lock_file.with_suffix("")
         # Held by its owner as long as that lives; no such locks on this file system: nobody can tell.
         with contextlib.suppress(Timeout, NotImplementedError, OSError):
-            if not unfinished.exists() and time.time() - lock_file.stat().st_mtime < SETTLED:
+            if not unfinished.exists() and time.time() - lock_file.stat().st_mtime < settled:
                 continue
             with FileLock(lock_file, blocking=False):
                 _roll_back(unfinished, Path(folder))
