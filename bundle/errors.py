@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from bundle.process import encode_whatever_is_printed, end_on_sigterm, interrupted_line
 
@@ -60,6 +61,10 @@ class BundleError(ValueError):
         self.found = found
         self.wanted = wanted
         self.code = code or self.code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be made anew from ``args``, whatever a library registers for exceptions (Dask's tblib does)."""
+        return type(self), self.args
 
     def __str__(self) -> str:
         reason = "; ".join(part for part in (self.found, self.wanted) if part)
@@ -154,6 +159,10 @@ class CohortError(BundleError):
     """A run over many scans that cannot start or go on."""
 
     code = "cohort"
+
+
+class GivenUp(BaseException):
+    """Raised in a thread whose result nobody waits for any more; no ``except Exception`` holds it."""
 
 
 class BundleWarning(UserWarning):

@@ -25,6 +25,8 @@ OF_MONAI = (
 """Options of ``monai.bundle run`` that are no ids."""
 ALWAYS = ("bundle_root", "imports", "initialize", "run", "finalize", "save_execute_config")
 """Ids that MONAI or a program reads, whether or not a config has them."""
+ALIKE = 0.65
+"""From so alike on, by difflib's ratio, an id may have been meant: a letter or two are wrong, not a word."""
 REFERENCE = re.compile(r"[@%](\w+)")
 
 
@@ -104,7 +106,7 @@ def _meant(above: Sequence[str], part: str, stored: Mapping[str, Any], known: Se
     first, *rest = part.split(".")
     if not above and rest and first in stored:
         return f"did you mean {'#'.join((first, *rest))}?"
-    alike = difflib.get_close_matches(part, known, 1) or difflib.get_close_matches(part, stored, 1)
+    alike = next((found for ids in (known, stored) if (found := difflib.get_close_matches(part, ids, 1, ALIKE))), [])
     return f"did you mean {'#'.join((*above, *alike))}?" if alike else "an id of the config is wanted"
 
 

@@ -15,14 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bundle.errors import BundleWarning
+from bundle.errors import BundleWarning, GivenUp
 from bundle.warned import warnings_kept
 
 Stage = Callable[[Any], Any]
-
-
-class _GivenUp(BaseException):
-    """Raised in the thread of a stage whose result nobody waits for any more; no ``except Exception`` holds it."""
 
 
 @dataclass
@@ -53,7 +49,7 @@ class Outcome:
         with warnings_kept() as kept:
             try:
                 self._value = stage(value)
-            except _GivenUp:
+            except GivenUp:
                 raise
             except BaseException as error:  # the caller's to judge
                 self._error = error
@@ -100,7 +96,7 @@ class _Slot:
 
     def _check(self) -> None:
         if self._closed:
-            raise _GivenUp
+            raise GivenUp
 
 
 def _work(stage: Stage, source: Iterator[Outcome | None], slot: _Slot) -> None:
@@ -115,7 +111,7 @@ def _work(stage: Stage, source: Iterator[Outcome | None], slot: _Slot) -> None:
             if outcome is None:
                 return
             del outcome  # the next stage may let go of it sooner
-    except _GivenUp:
+    except GivenUp:
         pass
 
 
@@ -125,7 +121,7 @@ def _give_up(threads: Sequence[threading.Thread], slots: Sequence[_Slot]) -> Non
         slot.close()
     for thread in threads:
         if thread.is_alive() and thread.ident is not None:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_GivenUp))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(GivenUp))
     for thread in threads:
         thread.join()
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import gc
-from dataclasses import replace
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from torch.nn import functional
 
 from bundle.errors import InputError, OptionError
 from bundle.inference import StreamInferer
-from bundle.inference.calibration import Calibration, Calibrations, memory_growth
+from bundle.inference.calibration import Calibration, Calibrations
 from bundle.inference.plan import Plan, held_memory, make_plan, parse_size
 from bundle.inference.slabs import Windows
-from tests.threads import one_thread
+from tests.bundle.inference.plan_process import Wide, image_of
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -102,43 +102,20 @@ def test_a_cache_that_cannot_be_written_is_none(tmp_path):
     assert found.find((8, 8, 8), 1) is None
 
 
-class Wide:
-    """A network of 33 classes and some hundred bytes a voxel."""
-
-    def __init__(self) -> None:
-        self.weights = torch.randn(16, 1, 3, 3, 3), torch.randn(33, 16, 1, 1, 1)
-
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        return functional.conv3d(functional.conv3d(windows, self.weights[0], padding=1).relu(), self.weights[1])
+def in_a_process(*arguments):
+    command = [sys.executable, "-m", "tests.bundle.inference.plan_process", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def image_of(size) -> MetaTensor:
-    meta = {"original_affine": np.eye(4), "spatial_shape": np.array(size), "filename_or_obj": "scan.nii"}
-    return MetaTensor(torch.rand(1, 1, *size), affine=torch.eye(4), meta=meta)
-
-
-@pytest.mark.parametrize("window", [(120, 120, 140), (60, 120, 70)], ids=["one window", "several"])
+@pytest.mark.parametrize("window", [[120, 120, 140], [60, 120, 70]], ids=["one window", "several"])
 def test_the_plan_foretells_the_memory_of_the_second_scan(window, tmp_path):
-    lines = []
-    inferer = StreamInferer(window, cache_dir=tmp_path)
-    inferer.show = lines.append
-    image, network = image_of((120, 120, 140)), Wide()
-    with one_thread():
-        inferer(image, network)
-        gc.collect()
-        plan, watched = None, Calibrations(network, CPU, tmp_path)
-        windows = inferer.windows(image.shape[2:])
-        known = watched.find(windows.window, 1)
-        plan = Plan(windows, 33, image[0, 0].numel(), False, known, held_memory())
-        before = held_memory()
-        with memory_growth(CPU) as growth:
-            inferer(image, network)
-    assert lines[0].startswith("plan ")
-    assert "at least" in lines[0]
-    assert "about" in lines[1]
-    assert " s" in lines[1]
-    writing = replace(plan, scan_voxels=0).more_bytes  # nothing is written here
-    assert growth[0] + before == pytest.approx(writing + before, rel=0.2)
+    made = in_a_process("foretold", tmp_path, json.dumps(window))
+    assert made["lines"][0].startswith("plan ")
+    assert "at least" in made["lines"][0]
+    assert "about" in made["lines"][1]
+    assert " s" in made["lines"][1]
+    assert made["found"] == pytest.approx(made["planned"], rel=0.2)
 
 
 def test_an_inferer_refuses_what_does_not_fit_and_runs_no_window_of_it(tmp_path):
@@ -155,17 +132,6 @@ def test_an_inferer_refuses_what_does_not_fit_and_runs_no_window_of_it(tmp_path)
 
 
 def test_an_inferer_takes_windows_that_fit(tmp_path):
-    shapes, wide = set(), Wide()
-
-    def network(windows):
-        shapes.add(tuple(windows.shape[2:]))
-        return wide(windows)
-
-    image = image_of((96, 96, 200))
-    usual = StreamInferer((96, 96, 200), cache_dir=tmp_path)(image, network)
-    shapes.clear()
-    limit = held_memory() + 400_000_000
-    inferer = StreamInferer((96, 96, 200), max_memory=limit, smallest_window=(32, 32, 32), cache_dir=tmp_path)
-    found = inferer(image, network)
-    assert all(max(shape) < 200 for shape in shapes)
-    assert (found != usual).float().mean() < 0.2  # a convolution sees less at the borders of windows
+    made = in_a_process("fitting", tmp_path)
+    assert all(max(shape) < 200 for shape in made["shapes"])
+    assert made["different"] < 0.2  # a convolution sees less at the borders of windows
