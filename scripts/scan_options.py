@@ -1,4 +1,4 @@
-"""Options that say how scans are segmented, for the programs that segment many."""
+"""Options that say how scans are segmented, for all programs that do so."""
 
 from __future__ import annotations
 
@@ -21,24 +21,34 @@ PLACES = ("model", "checkpoint")
 
 def add_scan_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options; :func:`config_of` and :func:`overrides_of` read them."""
-    group = parser.add_argument_group("how scans are segmented, as in scripts.segment")
+    group = parser.add_argument_group("how scans are segmented")
     add = group.add_argument
     add("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
     add("--engine", choices=ENGINES, help="what computes the network (default: auto)")
     add("--precision", choices=PRECISIONS, help="numbers it computes in (default: auto)")
     for name, text in (
-        ("--mirror-averaging", "average with the mirror image, for twice the network's time"),
+        ("--mirror-averaging", "average with the mirror image: a little better, for twice the network's time"),
         ("--assume-affine", "accept files without an orientation"),
         ("--fill-nonfinite", "set NaN and Inf to 0 instead of refusing the file"),
     ):
         add(name, action="store_true", default=None, help=text)
     add("--frame", type=int, metavar="N", help="which volume of a 4D to 7D file, counted from 0")
     for form in ("sform", "qform"):
-        text = f"use the {form} where sform and qform contradict each other"
+        text = f"use the {form} where sform and qform are both there, even if they contradict each other"
         add(f"--trust-{form}", dest="trust", action="store_const", const=form, help=text)
-    add("--model", action="append", metavar="FOLDER", help="folder of a model, or its zip; given again, averaged")
-    add("--checkpoint", metavar="FILE", help="other weights, or an exported model")
-    add("--config", action="append", metavar="FILE", help="inference config, or an overlay over it; may be given again")
+    add(
+        "--model",
+        action="append",
+        metavar="FOLDER",
+        help="folder of a model, or its zip (default: models, the brain); given again, models are averaged",
+    )
+    add("--checkpoint", metavar="FILE", help="other weights, or an exported model (default: its own)")
+    add(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="inference config (default: configs/inference.json), or an overlay; may be given again",
+    )
 
 
 def config_of(options: argparse.Namespace) -> tuple[str, ...]:

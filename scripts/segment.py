@@ -13,19 +13,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundle.choices import ENGINES, PRECISIONS
 from bundle.lean import load_monai_alone
 from bundle.warned import warn
 from scripts.command import ROOT, make_parser, print_error, run_program
+from scripts.scan_options import CONFIG, OVERRIDES, add_scan_options
 
 if TYPE_CHECKING:
     from bundle.results import RunRecord
 
-CONFIG = ROOT / "configs" / "inference.json"
-OVERRIDES = (
-    *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
-    *("assume_affine", "fill_nonfinite", "frame", "trust", "max_memory", "probabilities"),
-)
+OWN_OVERRIDES = (*OVERRIDES, "max_memory", "probabilities")
 """Options that replace the config id of their name when they are given."""
 
 
@@ -35,15 +31,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="NIfTI or MGH file, or a folder of them")
     parser.add_argument("--recursive", action="store_true", help="walk the folders inside folders too")
     parser.add_argument("--output-dir", required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
-    parser.add_argument("--engine", choices=ENGINES, help="what computes the network (default: auto)")
-    parser.add_argument("--precision", choices=PRECISIONS, help="numbers it computes in (default: auto)")
-    parser.add_argument(
-        "--mirror-averaging",
-        action="store_true",
-        default=None,
-        help="average with the mirror image: a little better, for twice the network's time",
-    )
     parser.add_argument(
         "--max-memory", metavar="SIZE", help="refuse scans that need more memory, such as 3G (default: what is free)"
     )
@@ -54,34 +41,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="write probability maps of these structures, or of all (after the inputs)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
-    parser.add_argument(
-        "--assume-affine", action="store_true", default=None, help="accept files without an orientation"
-    )
-    parser.add_argument(
-        "--fill-nonfinite", action="store_true", default=None, help="set NaN and Inf to 0 instead of refusing the file"
-    )
-    parser.add_argument("--frame", type=int, metavar="N", help="which volume of a 4D to 7D file, counted from 0")
-    for form in ("sform", "qform"):
-        parser.add_argument(
-            f"--trust-{form}",
-            dest="trust",
-            action="store_const",
-            const=form,
-            help=f"use the {form} where sform and qform are both there, even if they contradict each other",
-        )
-    parser.add_argument(
-        "--model",
-        action="append",
-        metavar="FOLDER",
-        help="folder of a model, or its zip (default: models, the brain); given again, models are averaged",
-    )
-    parser.add_argument("--checkpoint", metavar="FILE", help="other weights, or an exported model (default: its own)")
-    parser.add_argument(
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="inference config (default: configs/inference.json), or an overlay that goes over it; may be given again",
-    )
+    add_scan_options(parser)
     options = parser.parse_args(arguments)
     options.lean = False
     if options.probabilities is not None:
@@ -143,13 +103,14 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
     from bundle.inference.segmenter import Segmenter
     from bundle.results.record import STAGES_KEY
 
-    overrides = {name: value for name in OVERRIDES if (value := getattr(options, name)) is not None}
+    overrides = {name: value for name in OWN_OVERRIDES if (value := getattr(options, name)) is not None}
     overrides |= {"output_dir": options.output_dir, "overwrite": options.overwrite, "bundle_root": str(ROOT)}
     if options.device is not None:
         overrides["device"] = device(options.device)  # a string could be an expression of MONAI's
     segmenter = Segmenter(options.config, **overrides)
     print(f"engine {segmenter.engine}")
-    segmenter.show_plans(lambda line: tqdm.write(line, file=sys.stderr))
+    if len(paths) == 1:
+        segmenter.show_plans(tqdm.write)
     failed = 0
     with (
         # One thread for both: a scan that is read while the network is at another costs a seventh more memory.

@@ -133,8 +133,15 @@ class Segmenter:
         if isinstance(self.inferer, StreamInferer):
             self.inferer.show = show
 
-    def infer(self, data: Mapping[str, Any]) -> torch.Tensor:
-        """Return what the inferer makes of a preprocessed scan: a streamed result, or logits (classes, X, Y, Z)."""
+    def infer(self, data: Mapping[str, Any], remember: bool = True) -> torch.Tensor:
+        """Return what the inferer makes of a preprocessed scan: a streamed result, or logits (classes, X, Y, Z).
+
+        Args:
+            data: what the preprocessing made of the scan.
+            remember: whether the cache may keep what windows take.
+        """
+        if isinstance(self.inferer, StreamInferer):
+            self.inferer.remember = remember
         with torch.inference_mode():
             result: torch.Tensor = self.inferer(data["image"][None].to(self.device), self.network)[0]
             return result
@@ -234,7 +241,7 @@ class Segmenter:
         loaded = MetaTensor.ensure_torch_and_prune_meta(volume.data, meta)
         data = Compose(rest)({load.keys[0]: loaded})
         stages.end("read")
-        inferred = self.infer(data)
+        inferred = self.infer(data, remember=False)
         stages.end("network")
         result = self._restore(data, inferred)
         del inferred

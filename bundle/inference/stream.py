@@ -133,6 +133,7 @@ class StreamInferer(WindowInferer):
     Attributes:
         show: called with the plan of each scan in one line, before it is run; with it, progress is shown on a terminal.
         plan: that of the last scan.
+        remember: whether the cache keeps what windows take.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class StreamInferer(WindowInferer):
         self.cache_dir = cache_dir
         self.show: Callable[[str], None] | None = None
         self.plan: Plan | None = None
+        self.remember = True
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Map images (B, C, X, Y, Z) to channels (B, X, Y, Z) of their files' shape, which has to be the same.
@@ -188,7 +190,7 @@ class StreamInferer(WindowInferer):
                 maps = ProbabilityMaps.empty(self.mapped, shape) if self.mapped else None
                 result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell, maps)
             rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
-        if watch.bytes is not None:
+        if self.remember and watch.bytes is not None:
             measured = (watch.bytes, watch.seconds / watch.windows, rest)
             calibrations.keep(Calibration(plan.windows.window, plan.windows.batch, *measured))
         return result

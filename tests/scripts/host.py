@@ -76,10 +76,9 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """What it printed on stderr, without plans, flags, what MONAI logs of a config, and warnings of libraries."""
+        """What it printed on stderr, without flags, what MONAI logs of a config, and warnings of libraries."""
         noise = ("metadata", "warning: ", "Warning: ", "create_workflow(", "save_outputs(")
-        said = (line for line in self.err.splitlines() if not line.startswith("plan "))
-        return [line for line in said if not any(part in line for part in noise)]
+        return [line for line in self.err.splitlines() if not any(part in line for part in noise)]
 
 
 @dataclass

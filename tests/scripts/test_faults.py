@@ -75,7 +75,11 @@ def test_memory_that_runs_out_is_a_line_for_each_scan_and_leaves_nothing(segment
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_output_folder_that_goes_away_is_one_line_and_leaves_nothing_half_written(segment, scans, tmp_path, program):
     folder = tmp_path / "out" / "first"
-    done = segment(program, wait=folder, remove=folder)
+    for _ in range(5):  # on a busy machine the files may be whole before the folder goes
+        done = segment(program, wait=folder, remove=folder)
+        if done.code:
+            break
+        shutil.rmtree(tmp_path / "out")
     gone = "was removed, or cannot be reached any more, while files were written to it; a folder that stays is wanted"
     assert done.code == 1
     assert done.lines[0] == f"error: {scans[0]}: {folder}: {gone}"
