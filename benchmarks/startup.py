@@ -1,7 +1,7 @@
 """How long ``scripts.segment`` takes to its help and to its first result, with an empty cache and with a filled one.
 
 ``python -m benchmarks.startup [--image FILE] [--repeats N]``. Every start is a process of its own; without ``--image``
-the MNI152 T1 at 1 mm is segmented. Prints median seconds, the ratios of first to second start, and the bars.
+the MNI152 T1 at 1 mm is segmented. Prints the seconds and the bars.
 """
 
 from __future__ import annotations

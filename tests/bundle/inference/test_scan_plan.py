@@ -115,7 +115,7 @@ def test_the_plan_foretells_the_memory_of_the_second_scan(window, tmp_path):
     assert "at least" in made["lines"][0]
     assert "about" in made["lines"][1]
     assert " s" in made["lines"][1]
-    # Of a network as small as this one the allocator's own waste is a fifth; heads are measured by benchmarks.streaming.
+    # The allocator wastes a fifth of what a network as small as this takes; benchmarks.streaming measures heads.
     assert made["found"] == pytest.approx(made["planned"], rel=0.3)
 
 
