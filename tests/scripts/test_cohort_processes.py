@@ -1,8 +1,7 @@
-"""scripts.cohort with processes of its own: what is killed costs no more than it had, and the same command goes on."""
+"""scripts.cohort told to end, on a scheduler started by hand, and as jobs: the table is that of a local run."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -11,100 +10,30 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from tests.bundle.cohort.made import options, write_scans
 from tests.conftest import ROOT
-from tests.scripts.test_cohort import hashes, rows
+from tests.scripts.cohort_processes import (
+    SCANS,
+    arguments,
+    count,
+    finished,
+    make,
+    start,
+    table_of,
+    wait_for,
+)
+from tests.scripts.test_cohort import hashes
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
-SCANS = 6
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, run_main):
     """Scans, and the results of a run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("processes")
-    write_scans(folder / "scans", SCANS)
-    done = run_main("scripts.cohort", *arguments(folder, folder / "out"), "--workers", "0")
-    assert done.returncode == 0
-    return folder
-
-
-def arguments(folder: Path, out: Path) -> list[str]:
-    return [str(folder / "scans"), "--output-dir", str(out), *options(folder)]
-
-
-def start(made: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "scripts.cohort", *arguments(made, out), *more]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def workers_of(parent: int) -> list[int]:
-    """Return the processes of Dask's workers, which Python's spawn has started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError):
-            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
-                command = path.with_name("cmdline").read_bytes()
-                found += [int(path.parent.name)] if b"spawn_main" in command else []
-    return found
-
-
-def wait_for(condition, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def table_of(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the table without what differs from run to run."""
-    changing = ("seconds", "peak_memory_mb", "worker")
-    table = rows(folder / "cohort.tsv")
-    return {name: {key: row[key] for key in row if key not in changing} for name, row in table.items()}
-
-
-def count(out: Path) -> int:
-    return len(list(out.glob("*/*_record.json")))
-
-
-def test_killed_workers_cost_an_attempt_and_change_no_result(made, tmp_path):
-    process = start(made, tmp_path, "--workers", "2", "--retries", "5")
-    for number in (1, 2):
-        wait_for(lambda number=number: count(tmp_path) >= number and workers_of(process.pid))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(workers_of(process.pid)[0], signal.SIGKILL)
-    code, out, err = finished(process)
-    assert (code, err) == (0, "")
-    assert f"{SCANS} done" in out
-    assert hashes(tmp_path) == hashes(made / "out")
-    assert json.loads((tmp_path / "cohort_summary.json").read_text())["done"] == SCANS
-
-
-def test_killed_parent_takes_its_workers_along_and_the_same_command_goes_on(made, tmp_path):
-    for number in range(3):
-        process = start(made, tmp_path, "--workers", "1")
-        wait_for(lambda number=number: count(tmp_path) >= number)
-        time.sleep(random.uniform(0, 3))
-        workers = workers_of(process.pid)
-        os.kill(process.pid, signal.SIGKILL)
-        finished(process)
-        wait_for(lambda workers=workers: not any(Path(f"/proc/{worker}").exists() for worker in workers), 60)
-    code, _, err = finished(start(made, tmp_path, "--workers", "1"))
-    assert (code, err) == (0, "")
-    assert hashes(tmp_path) == hashes(made / "out")
-    assert set(rows(tmp_path / "cohort.tsv")) == set(rows(made / "out/cohort.tsv"))
+    return make(tmp_path_factory.mktemp("processes"), run_main)
 
 
 @pytest.mark.parametrize(
