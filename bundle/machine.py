@@ -128,8 +128,9 @@ def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for the next tensor instead of giving it back to the system each time.
 
     PyTorch's feature maps are hundreds of megabytes each; fresh memory from the system costs a page fault every 4 KiB,
-    up to half of the time of a training step on a CPU. The price is memory that lies between tensors of other sizes: a
-    training may hold twice as much. Inference keeps it while the network runs, see ``freed_memory_kept``.
+    up to half of the time of a training step on a CPU. The price is memory that lies between tensors of other sizes,
+    which grows with every step whose window is of another size: ``give_back_freed_memory`` now and then. Inference
+    keeps it while the network runs, see ``freed_memory_kept``.
 
     Returns:
         Whether it was done; other C libraries have no such setting.
@@ -149,6 +150,12 @@ def freed_memory_kept() -> Iterator[None]:
         yield
     finally:
         _set_malloc(GIVEN_BACK)
+        give_back_freed_memory()
+
+
+def give_back_freed_memory() -> None:
+    """Give back to the system what is free now, wherever it lies; does nothing with another C library than glibc."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -7,7 +7,7 @@ from bundle.training.attending import attend_by_head
 from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
 from bundle.training.compiling import compiled
-from bundle.training.handlers import FiniteLoss, GradientClipping, Progress, SeedEachEpoch
+from bundle.training.handlers import FiniteLoss, FreedMemory, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
 from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
@@ -26,6 +26,7 @@ __all__ = [
     "CodesToChannelsd",
     "FinalWeights",
     "FiniteLoss",
+    "FreedMemory",
     "FreshSampler",
     "GradientClipping",
     "History",

@@ -13,8 +13,30 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
 from bundle.errors import TrainingError
+from bundle.machine import give_back_freed_memory
 
 LOG_FILE_INTERVAL = 30.0  # seconds between the lines of a progress bar that no terminal shows
+
+
+class FreedMemory:
+    """Give freed memory back to the system every few steps, where ``keep_freed_memory`` would let it pile up.
+
+    Windows of ever other sizes leave gaps that no later tensor fits: at 1 mm a training grew by 0.2 GB a step.
+
+    Args:
+        interval: steps between two times.
+    """
+
+    def __init__(self, interval: int = 5) -> None:
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an ignite engine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Give back what is free."""
+        give_back_freed_memory()
 
 
 class FiniteLoss:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,7 @@ from torch import nn
 from bundle.errors import TrainingError
 from bundle.training import FiniteLoss, GradientClipping, SeedEachEpoch
 from bundle.training.curve import smooth
+from tests.conftest import ROOT
 
 
 def make_trainer(loss, handlers, epochs=1):
@@ -73,3 +78,32 @@ def test_smoothed_loss_is_the_mean_of_its_neighbours():
     values = np.random.default_rng(0).standard_normal(50)
     expected = [values[max(0, i - 3) : i + 4].mean() for i in range(50)]
     np.testing.assert_allclose(smooth(values, 7), expected)
+
+
+PILING_UP = """
+import random, sys, torch
+from ignite.engine import Engine
+from bundle.inference.calibration import resident
+from bundle.machine import keep_freed_memory
+from bundle.training import FreedMemory
+keep_freed_memory()
+random.seed(0)
+network = torch.nn.Sequential(torch.nn.Conv3d(1, 8, 3), torch.nn.ReLU(), torch.nn.Conv3d(8, 8, 3))
+def step(engine, batch):
+    kept.append(torch.zeros(1000))  # what stays lies between what goes
+    network(torch.rand(1, 1, *(random.randint(24, 80) for _ in range(3)))).mean().backward()
+kept, engine = [], Engine(step)
+if sys.argv[1] == "give":
+    FreedMemory(3).attach(engine)
+engine.run(range(12))
+print(resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps what is freed")
+def test_freed_memory_is_given_back_every_few_steps():
+    def held(mode):
+        return int(subprocess.check_output([sys.executable, "-c", PILING_UP, mode], cwd=ROOT, text=True))
+
+    kept, given = held("keep"), held("give")
+    assert given < kept - 50e6, (kept, given)
