@@ -9,7 +9,7 @@ holds that no voxel of the brain changes, and that brain and bone never touch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from bundle.errors import OptionError
 from bundle.synthesis.anatomy import Anatomy, ClassTable
 from bundle.synthesis.deformation import resize, smooth_field
 from bundle.synthesis.draws import Draws
+from bundle.synthesis.options import check_names
 
 STEM = 16
 CSF, CORD, DURA, CORTICAL, CANCELLOUS, MUSCLE, FAT, SKIN = 24, 512, 540, 515, 516, 542, 541, 511
@@ -72,10 +72,7 @@ class HeadOptions:
         Raises:
             OptionError: when there is no option of a name.
         """
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise OptionError("extra_cerebral", f"found {name!r}", f"one of {', '.join(known)} is wanted")
+        check_names("extra_cerebral", options, cls)
         return cls(**options)
 
 

@@ -99,8 +99,22 @@ class SynthesisOptions:
         Raises:
             OptionError: when there is no option of a name.
         """
-        known = [field.name for field in fields(cls)]
-        for name in ranges:
-            if name not in known:
-                raise OptionError("options", f"found {name!r}", f"one of {', '.join(known)} is wanted")
+        check_names("options", ranges, cls)
         return cls(**ranges)
+
+
+def check_names(option: str, given: Mapping[str, Any], kind: type[Any]) -> None:
+    """Refuse names that are no fields of a dataclass.
+
+    Args:
+        option: what holds the names, for the error.
+        given: values by name.
+        kind: the dataclass.
+
+    Raises:
+        OptionError: when there is no field of a name.
+    """
+    known = [field.name for field in fields(kind)]
+    for name in given:
+        if name not in known:
+            raise OptionError(option, f"found {name!r}", f"one of {', '.join(known)} is wanted")
