@@ -1,4 +1,4 @@
-"""Cohorts: ``python -m benchmarks.cohort [--rows small real tasks] [--scans N] [--heads N] [--tasks N ...]``.
+"""Cohorts: ``python -m benchmarks.cohort [--rows small real tasks kills] [--scans N] [--heads N] [--tasks N ...]``.
 
 - ``small``: N phantoms of 24 mm, one of them bad, on two workers of scripts.cohort: what a scan costs beyond the bare
   pipeline (two processes that call ``Segmenter.segment``, scan after scan), and whether the parent's memory grows.
@@ -6,11 +6,14 @@
   scripts.segment.
 - ``tasks``: calls that do nothing: memory of Dask's scheduler when all are handed over at once, and when each worker
   has one, as scripts.cohort does it; time of each, and size of the table.
+- ``kills``: 24 phantoms; workers of a run killed five times, and the parent of ten runs, at random times: whether the
+  results are those of a run that nothing disturbed.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import re
 import shutil
 import subprocess
@@ -28,6 +31,7 @@ from typing import Any
 import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
+from benchmarks.kills import Kills
 from benchmarks.measure import (
     describe_machine,
     in_own_process,
@@ -41,8 +45,9 @@ from benchmarks.measure import (
 from bundle.cohort.messages import DONE, Case, Readiness, Result, Settings
 from bundle.labels import read_labels
 
-ROWS = ("small", "real", "tasks")
+ROWS = ("small", "real", "tasks", "kills")
 SHAPE = (24, 24, 24)
+KILL_SCANS, WORKER_KILLS, PARENT_KILLS = 24, 5, 10
 OVERHEAD_BAR, GROWTH_BAR, LOOP_BAR, WORKER_BAR = 50.0, 10.0, 1.5, 1.0
 COHORT, SEGMENT = ([sys.executable, "-m", f"scripts.{name}"] for name in ("cohort", "segment"))
 OPTIONS = ["--device", "cpu", "--precision", "float32"]
@@ -223,6 +228,17 @@ def compare_tasks(counts: list[int]) -> None:
         print(f"| {count} | {held:.0f} MiB | {pace:.2f} | {bound:.0f} MiB | {own:.2f} | {size:.1f} MB |", flush=True)
 
 
+def compare_kills(seed: int) -> None:
+    """Print the row ``kills``."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_phantoms(folder / "scans", KILL_SCANS)
+        kills = Kills([*COHORT, str(folder / "scans"), "--workers", "2", *OPTIONS], folder, seed)
+        print(f"kills: seed {seed}; {kills.seconds:.1f} s undisturbed", flush=True)
+        print(kills.kill_workers(WORKER_KILLS), flush=True)
+        print(kills.kill_parent(PARENT_KILLS), flush=True)
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__)
@@ -232,6 +248,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--tasks", type=positive, nargs="+", default=[10**3, 10**4, 10**5], help="calls of the row tasks"
     )
+    parser.add_argument("--seed", type=int, help="when the row kills kills (default: drawn, and printed)")
     parser.add_argument("--image", metavar="FILE", help="head of the row real (default: the MNI152 T1)")
     return parser.parse_args(arguments)
 
@@ -247,6 +264,8 @@ def main(arguments: list[str] | None = None) -> None:
             compare_real(image, options.heads)
     if "tasks" in options.rows:
         compare_tasks(options.tasks)
+    if "kills" in options.rows:
+        compare_kills(random.SystemRandom().randrange(10**6) if options.seed is None else options.seed)
 
 
 if __name__ == "__main__":
