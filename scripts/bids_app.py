@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from bundle.errors import BundleError, InputError, OptionError
 from scripts.command import make_parser, print_error, run_program
-from scripts.many import add_run_options, check_run_options, exit_code, run_and_tell
+from scripts.many import add_run_options, check_run_options, exit_code, refuse_part, run_and_tell
+from scripts.pages import write_pages
 from scripts.scan_options import add_scan_options
 
 if TYPE_CHECKING:
     from bundle.bids.entities import BidsScan
     from bundle.cohort.messages import Outcome, Readiness
+    from bundle.results.page_set import PageSet
 
 LEVELS = ("participant", "group")
 FOLDER = "cohort"
@@ -57,6 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from bundle.cohort.lock import output_lock
     from bundle.cohort.messages import Case
     from bundle.io.names import volume_stem
+    from bundle.results.page_set import PageSet
 
     source, root = Path(options.bids_dir).absolute(), Path(options.output_dir).absolute()
     folder = root / FOLDER
@@ -70,12 +73,17 @@ def run(options: argparse.Namespace) -> int:
         _validate(source)
     selected = bool(options.participant_label or options.session_label or wanted)
     parts = sorted({f"sub-{scan.subject}" for scan in scans}) if selected else []
+    if parts:
+        refuse_part(options, "group")
     name = (parts[0] if len(parts) == 1 else "participants") if parts else ""
     cohort = Cohort([Case(volume_stem(scan.path), str(scan.path)) for scan in scans])
     with output_lock(folder, parts):
         place = Placing(scans, folder, root, source)
         report = run_and_tell(cohort, options, str(folder), name, str(root), place.ready, place.ended)
-    return report.tally.failed + place.failed
+        failed = report.tally.failed + place.failed
+        if options.pages and report.tally.failed < len(scans):
+            failed += _write_pages(PageSet(folder, ratings=options.ratings, title=root.name), scans, root)
+    return failed
 
 
 class Placing:
@@ -115,6 +123,17 @@ class Placing:
         except (BundleError, OSError) as error:
             self.failed += 1
             print_error(error, case.image)
+
+
+def _write_pages(pages: PageSet, scans: Sequence[BidsScan], root: Path) -> int:
+    """Write the pages of all scans and of each participant, and return the number of scans that got none."""
+    from bundle.io.names import volume_stem
+
+    failed = write_pages(pages)
+    for subject in sorted({scan.subject for scan in scans}):
+        names = [volume_stem(scan.path) for scan in scans if scan.subject == subject]
+        pages.write_participant(names, root / f"sub-{subject}.html")
+    return failed
 
 
 def _check_places(source: Path, root: Path) -> None:

@@ -15,7 +15,8 @@ import sys
 
 from bundle.errors import OptionError
 from scripts.command import make_parser, print_error, run_program
-from scripts.many import add_run_options, check_run_options, exit_code, run_and_tell
+from scripts.many import add_run_options, check_run_options, exit_code, refuse_part, run_and_tell
+from scripts.pages import write_pages
 from scripts.scan_options import add_scan_options
 
 
@@ -39,13 +40,15 @@ def run(options: argparse.Namespace) -> int:
     """Segment the cohort and return the number of scans without a result."""
     from bundle.cohort.cases import find_cases
     from bundle.cohort.lock import output_lock
+    from bundle.results.page_set import PageSet
     from bundle.results.plan import check_output_dir
 
     cohort = find_cases(options.inputs, options.recursive)
     part = _shard(options.shard)
     if part:
+        refuse_part(options, "--collect without --shard")
         cohort = cohort.part(*part)
-    for line in cohort.left_out:
+    for line in cohort.lines():
         print(line, file=sys.stderr)
     for _, error in cohort.refused:
         print_error(error)
@@ -54,7 +57,11 @@ def run(options: argparse.Namespace) -> int:
     check_output_dir(options.output_dir)
     name = f"shard_{part[0]}_of_{part[1]}" if part else ""
     with output_lock(options.output_dir, [name] if name else []):
-        return run_and_tell(cohort, options, options.output_dir, name).tally.failed
+        report = run_and_tell(cohort, options, options.output_dir, name)
+        failed = report.tally.failed
+        if options.pages and failed < report.tally.status.total():
+            failed += write_pages(PageSet(options.output_dir, ratings=options.ratings))
+        return failed
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from bundle.errors import OptionError
 from scripts.command import FAILED
+from scripts.pages import note_unknown
 from scripts.scan_options import config_of, overrides_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--retries", type=_count, default=1, metavar="N", help="how often a scan is tried again (default: 1)")
     add("--trust-mtime", action="store_true", help="tell by times, not by hashes, whether an earlier result holds")
     add("--overwrite", action="store_true", help="do every scan again, and replace results that somebody changed")
+    add("--pages", action="store_true", help="write a page for each scan and an index of all, see docs/pages.md")
+    text = "marks that a page exported, for the table; may be given again"
+    add("--ratings", action="append", default=[], metavar="FILE", help=text)
 
 
 def check_run_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -48,6 +53,21 @@ def check_run_options(parser: argparse.ArgumentParser, options: argparse.Namespa
 def exit_code(code: int, options: argparse.Namespace) -> int:
     """Return the exit code of a program that segments many scans: ``NOTHING_RAN`` where it never came to that."""
     return NOTHING_RAN if code == FAILED and not options.started else code
+
+
+def refuse_part(options: argparse.Namespace, then: str) -> None:
+    """Refuse options that are of all scans in a run over a part of them.
+
+    Args:
+        options: the command line.
+        then: what takes them once all parts have ended.
+
+    Raises:
+        OptionError: naming the option.
+    """
+    for name in ("pages", "ratings"):
+        if getattr(options, name):
+            raise OptionError(f"--{name}", "found a part of the scans", f"{then}, once all have ended, is wanted")
 
 
 def run_and_tell(
@@ -73,8 +93,11 @@ def run_and_tell(
     from tqdm import tqdm
 
     from bundle.cohort.session import run_cohort
+    from bundle.io.names import shown_id
     from bundle.process import Terminated
+    from bundle.results.ratings import read_ratings
 
+    ratings = read_ratings(options.ratings)
     with tqdm(total=len(cohort.cases), unit="scan", disable=None, smoothing=0.05) as bar:
         counts = {"failed": 0, "flagged": 0}
         ids = {case.id for case in cohort.cases}
@@ -93,16 +116,18 @@ def run_and_tell(
             bar.set_postfix(counts, refresh=False)
             if outcome.case.id in ids and outcome.result.status == "failed":
                 with bar.external_write_mode(sys.stderr):
-                    print(f"error: {_line(outcome)}", file=sys.stderr)
+                    print(f"error: {error_line_of(outcome)}", file=sys.stderr)
 
         try:
             with make_runner(cohort, options, output_dir) as runner:
-                report = run_cohort(cohort, runner, output_dir, part, log_dir, ready, ended)
+                report = run_cohort(cohort, runner, output_dir, part, log_dir, ready, ended, ratings)
         except (KeyboardInterrupt, Terminated):
             line = f"{bar.n} of {len(cohort.cases)} scans have ended; the same command goes on with the others"
             print(line, file=sys.stderr)
             raise
     print(_last_line(report))
+    if not options.pages:  # which say so
+        note_unknown(sorted(ratings.keys() - set(map(shown_id, ids))))
     return report
 
 
@@ -157,7 +182,7 @@ def _settings(options: argparse.Namespace, output_dir: str) -> Settings:
 
     return Settings(
         config_of(options),
-        overrides_of(options),
+        overrides_of(options, os.path.abspath),
         os.path.abspath(output_dir),
         options.trust_mtime,
         options.overwrite,
@@ -165,10 +190,11 @@ def _settings(options: argparse.Namespace, output_dir: str) -> Settings:
     )
 
 
-def _line(outcome: Outcome) -> str:
+def error_line_of(outcome: Outcome) -> str:
+    """Return why a scan has no result in one line, with its path."""
     attempts = f" ({outcome.attempts} attempts)" if outcome.attempts > 1 else ""
-    reason = " ".join(outcome.result.reason.split())
-    return f"{reason if outcome.case.image in reason else f'{outcome.case.image}: {reason}'}{attempts}"
+    image, reason = (" ".join(text.split()) for text in (outcome.case.image, outcome.result.reason))
+    return f"{reason if image in reason else f'{image}: {reason}'}{attempts}"
 
 
 def _last_line(report: Report) -> str:

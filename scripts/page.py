@@ -10,7 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from scripts.command import make_parser, print_error, run_program
+from scripts.command import make_parser, run_program
+from scripts.pages import write_pages
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,33 +39,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Write all pages, say what became of them, and return the number of scans that got none."""
-    from tqdm import tqdm
-
-    from bundle.results.page_set import RATED, PageSet
+    from bundle.results.page_set import PageSet
 
     pages = PageSet(options.results_dir, options.scans, options.ratings, options.title)
-    written = failed = 0
-    with tqdm(pages.write(options.overwrite), total=len(pages.paths), unit="page", disable=None) as bar:
-        for outcome in bar:
-            if outcome.error is not None:
-                failed += 1
-                with bar.external_write_mode(sys.stderr):
-                    print_error(outcome.error, outcome.page.parent)
-                continue
-            written += outcome.written
-            if outcome.reason:
-                line = f"note: {outcome.page}: labels alone, since {outcome.reason} (--scans DIR says where scans are)"
-                tqdm.write(" ".join(line.splitlines()), file=sys.stderr)
-    index, far = pages.write_index()
-    kept = len(pages.paths) - failed - written
-    outliers = f"; outliers: {', '.join(far)}" if far else ""
-    print(f"{index}: {written} pages written, {kept} up to date, {failed} failed{outliers}")
-    if pages.ratings:
-        here = [name for name in pages.ratings if name in pages.paths]
-        print(f"{pages.folder / RATED}: {len(here)} of {len(pages.paths)} scans rated")
-        for name in sorted(pages.ratings.keys() - set(here)):
-            print(f"note: a rating of {name}, which is not among the results", file=sys.stderr)
-    return failed
+    return write_pages(pages, options.overwrite)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from typing import Any
 
 from bundle.choices import ENGINES, PRECISIONS
@@ -12,11 +13,12 @@ from scripts.command import ROOT
 CONFIG = ROOT / "configs" / "inference.json"
 OVERRIDES = (
     *("device", "model", "checkpoint", "engine", "precision", "mirror_averaging"),
-    *("assume_affine", "fill_nonfinite", "frame", "trust"),
+    *("assume_affine", "fill_nonfinite", "frame", "trust", "max_memory", "probabilities"),
 )
 """Options that replace the config id of their name when they are given."""
 PLACES = ("model", "checkpoint")
-"""Of these, what are names of files: workers may run in another folder."""
+"""Of these, what are names of files."""
+ALL = "all"
 
 
 def add_scan_options(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +38,9 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     for form in ("sform", "qform"):
         text = f"use the {form} where sform and qform are both there, even if they contradict each other"
         add(f"--trust-{form}", dest="trust", action="store_const", const=form, help=text)
+    add("--max-memory", metavar="SIZE", help="refuse scans that need more memory, such as 3G (default: what is free)")
+    text = "write probability maps of these structures, or of all (after the inputs)"
+    add("--probabilities", nargs="+", action=_Codes, metavar="CODE", help=text)
     add(
         "--model",
         action="append",
@@ -56,15 +61,33 @@ def config_of(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(map(os.path.abspath, options.config or [CONFIG]))
 
 
-def overrides_of(options: argparse.Namespace) -> tuple[tuple[str, Any], ...]:
-    """Return pairs of config ids and the values that replace theirs, sorted; names of files hold in any folder."""
+def overrides_of(
+    options: argparse.Namespace, place: Callable[[str], str] = lambda path: path
+) -> tuple[tuple[str, Any], ...]:
+    """Return pairs of config ids and the values that replace theirs, sorted.
+
+    Args:
+        options: the command line.
+        place: what to make of names of files; workers may run in another folder.
+    """
     found: dict[str, Any] = {"bundle_root": str(ROOT)}
     for name in OVERRIDES:
         value = getattr(options, name)
         if value is None:
             continue
         if name in PLACES:
-            paths = tuple(map(os.path.abspath, value if isinstance(value, list) else [value]))
+            paths = tuple(map(place, value if isinstance(value, list) else [value]))
             value = paths[0] if len(paths) == 1 else paths
+        elif name == "probabilities":
+            value = value if value == ALL else tuple(value)
         found[name] = value
     return tuple(sorted(found.items()))
+
+
+class _Codes(argparse.Action):
+    """Takes codes of structures, or ``"all"``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        if values != [ALL] and not all(word.isdecimal() for word in values):
+            parser.error(f"argument {self.option_strings[0]}: found {' '.join(values)!r}, codes or all are wanted")
+        setattr(namespace, self.dest, ALL if values == [ALL] else [int(word) for word in values])

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.bids.entities import is_bids_root, t1w_scans
-from bundle.cohort.messages import TEXT, Case
+from bundle.cohort.messages import FAILED, TEXT, Case, Outcome, Result
 from bundle.errors import BundleError, InputError, OptionError, one_line
-from bundle.io.discover import list_inputs
+from bundle.io.discover import Listing, list_inputs
 from bundle.io.names import volume_stem
+from bundle.results import plan_outputs
 
 IMAGE, ID = "image", "id"
 LIST_SUFFIXES, TABLE_SUFFIX = (".txt", ".list"), ".tsv"
@@ -30,12 +31,12 @@ class Cohort:
     Attributes:
         cases: the scans, in the order given.
         refused: what should have been a scan and is none, with the reason.
-        left_out: lines on what else folders hold.
+        left_out: of everything else that folders hold its path and what it is.
     """
 
     cases: list[Case] = field(default_factory=list)
     refused: list[tuple[Case, BundleError]] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
 
     def part(self, number: int, parts: int) -> Cohort:
         """Return every ``parts``-th scan, from the ``number``-th on (1 is the first); the first part has the refused.
@@ -48,13 +49,35 @@ class Cohort:
         refused = self.refused if number == 1 else []
         return Cohort(self.cases[number - 1 :: parts], refused, self.left_out if number == 1 else [])
 
+    def refuse_taken(self, output_dir: str | Path, overwrite: bool) -> None:
+        """Refuse the scans whose results could not be written, before a network runs; for runs that do not resume.
 
-def find_cases(inputs: Iterable[str | Path], recursive: bool = False) -> Cohort:
+        Raises:
+            BundleError: when the folder of the outputs itself cannot be used.
+        """
+        plan = plan_outputs([case.image for case in self.cases], output_dir, overwrite)
+        by_image = {case.image: case for case in self.cases}
+        self.refused += [(by_image[image], error) for image, error in plan.refused]
+        self.cases = [by_image[image] for image in plan.scans]
+
+    def lines(self) -> list[str]:
+        """Return a line for each entry that is left out."""
+        return Listing(left_out=self.left_out).lines()
+
+    def refusals(self) -> list[Outcome]:
+        """Return what became of those that are refused."""
+        return [
+            Outcome(case, Result(FAILED, code=error.code, reason=str(error)), "none", 0) for case, error in self.refused
+        ]
+
+
+def find_cases(inputs: Iterable[str | Path], recursive: bool = False, plain: bool = False) -> Cohort:
     """Return the scans that inputs stand for.
 
     Args:
         inputs: volumes, folders, lists and tables of volumes, BIDS data sets.
         recursive: walk the folders inside folders too.
+        plain: take volumes and folders alone, and paths as they are given.
 
     Raises:
         InputError: when a list or a table cannot be read, or an id can be no folder's name.
@@ -62,10 +85,12 @@ def find_cases(inputs: Iterable[str | Path], recursive: bool = False) -> Cohort:
     cohort = Cohort()
     first: dict[str, str] = {}
     for entry in map(str, inputs):
-        for case in _cases(entry, recursive, cohort):
+        for case in _plain_cases(entry, recursive, cohort) if plain else _cases(entry, recursive, cohort):
             if case.id in first:
-                found = f"found the id {case.id} twice, in {first[case.id]} too"
-                wanted = "an id of its own for each is wanted: a .tsv with the columns id and image gives them"
+                found = f"found the name {case.id} in {first[case.id]} too"
+                wanted = "one output for each scan is wanted"
+                if not plain:
+                    wanted += ": a .tsv with the columns id and image gives each a name"
                 cohort.refused.append((case, InputError(case.image, found, wanted, "pairs")))
             else:
                 first[case.id] = case.image
@@ -82,10 +107,16 @@ def _cases(entry: str, recursive: bool, cohort: Cohort) -> Iterator[Case]:
     elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         yield from map(_by_name, _lines(path))
     else:
-        listing = list_inputs([entry], recursive)
-        cohort.left_out += listing.lines()
-        cohort.refused += [(_by_name(error.args[0]), error) for error in listing.errors]
-        yield from map(_by_name, listing.scans)
+        yield from (_by_name(case.image) for case in _plain_cases(entry, recursive, cohort))
+
+
+def _plain_cases(entry: str, recursive: bool, cohort: Cohort) -> Iterator[Case]:
+    listing = list_inputs([entry], recursive)
+    cohort.left_out += listing.left_out
+    for error in listing.errors:
+        path = str(error.args[0])
+        cohort.refused.append((Case(volume_stem(path), path), error))
+    yield from (Case(volume_stem(image), image) for image in listing.scans)
 
 
 def _by_name(image: str) -> Case:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 from bundle.cohort.messages import FAILED, SKIPPED, Case, Outcome, Readiness, Result
@@ -43,7 +43,7 @@ class Collector:
                 return Readiness("", 0, table=tuple(labels))
         raise CohortError(self.output_dir, f"found no result of {len(self.cases)} scans", "results are wanted")
 
-    def run(self, cases: Iterable[Case]) -> Iterator[Outcome]:
+    def run(self, cases: Iterable[Case]) -> Generator[Outcome, None, None]:
         """Yield what there is of each scan."""
         for case in cases:
             yield Outcome(case, self._result(case), self.NAME, 0)

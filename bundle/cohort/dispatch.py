@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,7 @@ class OnDask:
                 pass
         return self._first
 
-    def run(self, cases: Iterable[Case]) -> Iterator[Outcome]:
+    def run(self, cases: Iterable[Case]) -> Generator[Outcome, None, None]:
         """See :class:`bundle.cohort.run.Runner`."""
         waiting = map(Attempt, cases)
         while self._fill(waiting) or self._again:

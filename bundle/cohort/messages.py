@@ -50,6 +50,8 @@ class Settings:
         trust_mtime: tell by times, and not by hashes, whether a result still holds.
         overwrite: do every scan again.
         threads: of a worker, ``None`` for what the process has.
+        resume: the output folder is this run's: results that hold are skipped, and what a killed run left is swept.
+            Without it every scan is segmented, and one that has results is refused unless ``overwrite`` is set.
     """
 
     config: tuple[str, ...]
@@ -58,6 +60,7 @@ class Settings:
     trust_mtime: bool = False
     overwrite: bool = False
     threads: int | None = None
+    resume: bool = True
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Row:
         version: of the bundle that made it.
         flags: codes of its flags.
         quality: as the record has it.
+        label_map_sha256: of the label map.
         totals: mm³ by name.
         volumes: mm³ by structure.
         asymmetries: (L - R) / mean by the name of a pair without its side.
@@ -32,6 +33,7 @@ class Row:
     version: str
     flags: tuple[str, ...] = ()
     quality: float | None = None
+    label_map_sha256: str = ""
     totals: Mapping[str, float | None] = field(default_factory=dict)
     volumes: Mapping[str, float] = field(default_factory=dict)
     asymmetries: Mapping[str, float | None] = field(default_factory=dict)
@@ -56,6 +58,7 @@ def row_of(record: Mapping[str, Any] | None, paths: OutputPaths) -> Row:
         version=record["versions"]["bundle"],
         flags=tuple(dict.fromkeys(flag["code"] for flag in record["flags"])),
         quality=float(quality) if isinstance(quality, (int, float)) else None,
+        label_map_sha256=record["outputs"].get(paths.label_map.name, ""),
         totals={name: total["volume_mm3"] for name, total in record["volumes"].items()},
         volumes={name: structure["volume_mm3"] for name, structure in record["structures"].items()},
         asymmetries=_asymmetries(paths),

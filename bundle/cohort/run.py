@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
+from bundle.cohort.attempts import attempts, make_segmenter
 from bundle.cohort.messages import FAILED, Case, Outcome, Readiness, Settings
-from bundle.cohort.worker import prepare, segment_case
+from bundle.cohort.worker import readiness_of
 from bundle.errors import CohortError
+
+if TYPE_CHECKING:
+    from bundle.inference.segmenter import Segmenter
 
 
 class Runner(Protocol):
@@ -20,8 +26,8 @@ class Runner(Protocol):
             CohortError: when none can work.
         """
 
-    def run(self, cases: Iterable[Case]) -> Iterator[Outcome]:
-        """Segment scans and yield what becomes of each, in the order in which they end.
+    def run(self, cases: Iterable[Case]) -> Generator[Outcome, None, None]:
+        """Segment scans and yield what becomes of each, in the order in which they end; to be closed if not used up.
 
         Raises:
             CohortError: when no worker is left that can work.
@@ -29,30 +35,48 @@ class Runner(Protocol):
 
 
 class InProcess:
-    """Segments scan after scan in this process.
+    """Segments scan after scan in this process, those that are tried again after all others.
 
     Args:
         settings: how.
         retries: how often a scan is tried again.
+        show: takes the plan of each scan and the progress of a long one, a line each.
     """
 
     NAME = "own"
 
-    def __init__(self, settings: Settings, retries: int = 0) -> None:
+    def __init__(self, settings: Settings, retries: int = 0, show: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.retries = retries
+        self.show = show
 
     def ready(self) -> Readiness:
-        """See :class:`Runner`."""
-        return usable(prepare(self.settings))
+        """Return what there is to say of the model, which is loaded.
 
-    def run(self, cases: Iterable[Case]) -> Iterator[Outcome]:
+        Raises:
+            BundleError: when it cannot be used.
+        """
+        return readiness_of(self._segmenter)
+
+    def run(self, cases: Iterable[Case]) -> Generator[Outcome, None, None]:
         """See :class:`Runner`."""
-        for case in cases:
-            result, attempts = segment_case(case, self.settings), 1
-            while result.status == FAILED and result.again and attempts <= self.retries:
-                result, attempts = segment_case(case, self.settings), attempts + 1
-            yield Outcome(case, result, self.NAME, attempts)
+        waiting, number = list(cases), 1
+        while waiting:
+            again: list[Case] = []
+            with closing(attempts(waiting, self._segmenter, self.settings)) as ended:
+                for case, result in ended:
+                    if result.status == FAILED and result.again and number <= self.retries:
+                        again.append(case)
+                    else:
+                        yield Outcome(case, result, self.NAME, number)
+            waiting, number = again, number + 1
+
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        segmenter = make_segmenter(self.settings)
+        if self.show is not None:
+            segmenter.show_plans(self.show)
+        return segmenter
 
 
 def usable(readiness: Readiness) -> Readiness:

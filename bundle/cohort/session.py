@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bundle.cohort.cases import Cohort
 from bundle.cohort.log import RunLog
-from bundle.cohort.messages import FAILED, Outcome, Readiness, Result
+from bundle.cohort.messages import Outcome, Readiness
 from bundle.cohort.outliers import Outlier
 from bundle.cohort.run import Runner
 from bundle.cohort.summary import Tally, forget_summary, write_summary
@@ -18,6 +19,7 @@ from bundle.cohort.table import CohortTable, measures_of
 from bundle.io.whole import sweep
 from bundle.labels import split_side
 from bundle.results import OutputPaths
+from bundle.results.ratings import Rating
 
 TABLE = "cohort.tsv"
 
@@ -47,6 +49,7 @@ def run_cohort(
     log_dir: str | Path = "",
     on_ready: Callable[[Readiness], None] = lambda readiness: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+    ratings: Mapping[str, Rating] | None = None,
 ) -> Report:
     """Segment a cohort and write its tables; whoever calls holds the lock of the output folder.
 
@@ -61,6 +64,7 @@ def run_cohort(
         log_dir: folder of the folder of logs; that of the results where empty.
         on_ready: called once, when the first worker can work.
         on_outcome: called for each scan as it ends.
+        ratings: marks that people gave, for the table.
 
     Raises:
         CohortError: when no worker can work.
@@ -77,7 +81,8 @@ def run_cohort(
         if not part:
             forget_summary(folder)
         tally = Tally()
-        with CohortTable(path, measures_of(readiness.structures, pairs_of(readiness.structures))) as table:
+        measures = measures_of(readiness.structures, pairs_of(readiness.structures))
+        with CohortTable(path, measures, ratings) as table:
 
             def take(place: int, outcome: Outcome) -> None:
                 if outcome.result.code == "worker":
@@ -87,11 +92,12 @@ def run_cohort(
                 log.outcome(outcome)
                 on_outcome(outcome)
 
-            for place, (case, error) in enumerate(cohort.refused, len(cohort.cases)):
-                take(place, Outcome(case, Result(FAILED, code=error.code, reason=str(error)), "none", 0))
+            for place, outcome in enumerate(cohort.refusals(), len(cohort.cases)):
+                take(place, outcome)
             places = {case.id: place for place, case in enumerate(cohort.cases)}
-            for outcome in runner.run(cohort.cases):
-                take(places[outcome.case.id], outcome)
+            with closing(runner.run(cohort.cases)) as outcomes:
+                for outcome in outcomes:
+                    take(places[outcome.case.id], outcome)
             log.line(f"all scans have ended, {tally.failed} of them without a result")
             outliers: list[Outlier] = []
             if part:

@@ -124,6 +124,9 @@ def describe_columns(measures: Sequence[str]) -> dict[str, Any]:
         "attempts": {"Description": "How often it was tried"},
         "flags": {"Description": "Reasons to look twice, see docs/results.md, separated by semicolons"},
         "quality": {"Description": "Predicted quality, where the model has such an output"},
+        "rating": {"Description": "Mark that a person gave on its page", "Levels": {"pass": "good", "fail": "bad"}},
+        "rating_current": {"Description": "Whether the label map is still the one that was marked"},
+        "rating_note": {"Description": "Note of that person"},
         "outliers": {
             "Description": f"Columns with a robust z-score beyond {LIMIT} in this cohort, the farthest first: distance "
             f"from the median over {CONSISTENT} MAD, of the logarithm for volumes; looked for from {FEWEST} scans on",

@@ -18,13 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.cohort.messages import TEXT, Outcome
+from bundle.cohort.rows import Row
 from bundle.errors import WriteError
+from bundle.io.names import shown_id
 from bundle.io.whole import FULL, whole_file
+from bundle.results.ratings import Rating
 from bundle.results.totals import TOTALS
 
 FIXED = (
     *("id", "path", "status", "code", "reason", "seconds", "peak_memory_mb", "worker", "attempts"),
-    *("flags", "quality", "outliers"),
+    *("flags", "quality", "outliers", "rating", "rating_current", "rating_note"),
 )
 OUTLIERS = FIXED.index("outliers")
 MISSING = "n/a"
@@ -47,13 +50,15 @@ class CohortTable:
     Args:
         path: the file; an earlier one is replaced.
         measures: see :func:`measures_of`.
+        ratings: marks that people gave, by id as pages have it.
 
     Raises:
         WriteError: when it cannot be written.
     """
 
-    def __init__(self, path: Path, measures: Sequence[str]) -> None:
+    def __init__(self, path: Path, measures: Sequence[str], ratings: Mapping[str, Rating] | None = None) -> None:
         self.path = path
+        self._ratings = ratings or {}
         self.measures = tuple(measures)
         self._places, self._starts = array("q"), array("q")
         with whole_file(path, overwrite=True) as unfinished:
@@ -138,8 +143,17 @@ class CohortTable:
             *(outcome.case.id, outcome.case.image, result.status, result.code, result.reason),
             *(result.seconds if row is None else row.seconds, peak, outcome.worker, outcome.attempts),
             *(";".join(row.flags) if row else None, row.quality if row else None, None),
+            *self._rating(outcome.case.id, row),
         )
         return [*map(cell, fixed), *(cell(numbers.get(name)) for name in self.measures)]
+
+    def _rating(self, name: str, row: Row | None) -> tuple[str | None, ...]:
+        """Return the mark of a scan, whether it is of the label map that is there now, and the note."""
+        rating = self._ratings.get(shown_id(name))
+        if rating is None:
+            return None, None, None
+        current = None if row is None else str(rating.label_map_sha256 == row.label_map_sha256).lower()
+        return rating.rating, current, rating.note
 
 
 def cell(value: object) -> str:

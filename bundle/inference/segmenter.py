@@ -115,12 +115,6 @@ class Segmenter:
         """What records say of this segmenter."""
         return self._saving[0].maker
 
-    def write_to(self, output_dir: str | Path) -> None:
-        """Let the results of the scans that follow go to another folder."""
-        self.output_dir = Path(output_dir)
-        for save in self._saving:
-            save.output_dir = self.output_dir
-
     def logits(self, data: Mapping[str, Any]) -> torch.Tensor:
         """Return the logits of a preprocessed scan, shape (classes, X, Y, Z), as a whole."""
         with torch.inference_mode():
@@ -164,8 +158,12 @@ class Segmenter:
         """
         return self.write(self.compute(self.read(path)))
 
-    def read(self, path: str | Path) -> dict[str, Any]:
+    def read(self, path: str | Path, output_dir: str | Path | None = None) -> dict[str, Any]:
         """Read and prepare one scan: the first of the three stages of :meth:`segment`, which may run in three threads.
+
+        Args:
+            path: of the scan.
+            output_dir: where its results go; this segmenter's folder where it is not given.
 
         Returns:
             What the preprocessing makes of it; ``image`` is what the network will see.
@@ -173,7 +171,7 @@ class Segmenter:
         Raises:
             InputError, ExistsError, WriteError: as :meth:`segment`.
         """
-        paths = check_outputs_of(path, self.output_dir, self.overwrite)
+        paths = check_outputs_of(path, self.output_dir if output_dir is None else output_dir, self.overwrite)
         stages = Stages()
         # MONAI's loader takes a leading ~ for a user's home.
         data = self.preprocessing({"image": os.path.abspath(path) if str(path).startswith("~") else str(path)})
@@ -199,9 +197,10 @@ class Segmenter:
             ExistsError, WriteError: as :meth:`segment`.
         """
         result[STAGES_KEY].begin()
-        for save in self._saving:
-            save(result)
         paths: OutputPaths = result[PATHS_KEY]
+        for save in self._saving:
+            save.output_dir = paths.record.parent.parent
+            save(result)
         return paths
 
     def segment_array(

@@ -30,6 +30,11 @@ def printable(name: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in name)
 
 
+def shown_id(name: str) -> str:
+    """Return the id of a scan as pages have it, by which its marks are known."""
+    return " ".join(printable(name).split())
+
+
 def header_and_image(path: str | Path) -> tuple[Path, Path]:
     """Return the files that hold the header and the voxels: twice ``path``, but for one half of a .hdr/.img pair.
 

@@ -143,6 +143,33 @@ def write_index(entries: Sequence[Entry], path: str | Path, title: str) -> list[
     return [entry.id for entry, found in zip(entries, far, strict=True) if found]
 
 
+def write_participant(entries: Sequence[Entry], path: str | Path, title: str, index: str) -> None:
+    """Write the page of a participant, without scripts: its scans, each linked to its page.
+
+    Args:
+        entries: the scans; addresses in them are relative to the page.
+        path: the page; an earlier one is replaced.
+        title: of the page.
+        index: address of the page of all scans.
+
+    Raises:
+        ExistsError: when a file that is no page of this bundle is in its place.
+        WriteError: when it cannot be written.
+    """
+    write_html(
+        "participant.html",
+        (),
+        Path(path),
+        made_of=fingerprint("participant"),
+        thumbnail="",
+        title=printable(title),
+        index=index,
+        columns=["scan", "mark", "status", "flags", "quality", *TOTALS.values()],
+        entries=[_row(entry, {}, ()) for entry in entries],
+        content={},
+    )
+
+
 def _measures(entries: Sequence[Entry]) -> list[str]:
     """Return the names of all that was measured in any scan, totals first."""
     found: dict[str, None] = {}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle.errors import BundleError, OptionError, error_line
-from bundle.io.names import printable
+from bundle.io.names import printable, shown_id
 from bundle.results.finished import ScanFinder, find_finished, read_finished
 from bundle.results.html import href, page_head
-from bundle.results.index_page import Entry, entry_of, write_index
+from bundle.results.index_page import Entry, entry_of, write_index, write_participant
 from bundle.results.listed import Listed, read_listed
 from bundle.results.outputs import OutputPaths
 from bundle.results.ratings import Rated, read_ratings, write_rated
@@ -88,7 +88,7 @@ class PageSet:
         order = [name for name in self.paths if name not in errors]
         places = dict(zip(order, _places(order, self.folder, self.paths), strict=True))
         for name, paths in self.paths.items():
-            page = paths.record.with_name(f"{paths.record.parent.name}.html")
+            page = self.page_of(name)
             if name in errors:
                 yield Outcome(name, page, error=errors[name])
                 continue
@@ -105,6 +105,40 @@ class PageSet:
             self._entries[name] = entry
             yield Outcome(name, page, written, reason)
 
+    def entries(self) -> dict[str, Entry]:
+        """Return what the index says of each scan whose page was written or that failed, by its id."""
+        failed = {
+            printable(name): Entry(printable(name), status=scan.line, rating=self.ratings.get(name))
+            for name, scan in self.listed.items()
+            if name not in self.paths and scan.status == "failed"
+        }
+        return {**self._entries, **failed}
+
+    def write_participant(self, names: Sequence[str], path: str | Path) -> None:
+        """Write a page that links those of some scans, anywhere; its name is its title.
+
+        Args:
+            names: ids of the scans; those without an entry are left out.
+            path: the page.
+
+        Raises:
+            ExistsError: when another file is in its place.
+            WriteError: when it cannot be written.
+        """
+        path, entries = Path(path), self.entries()
+        here = Path(os.path.relpath(self.folder, path.parent))
+        found = []
+        for name in names:
+            if entry := entries.get(shown_id(name)):
+                page = self.page_of(entry.id).relative_to(self.folder) if entry.href else None
+                found.append(entry if page is None else replace(entry, href=href((here / page).as_posix())))
+        write_participant(found, path, path.stem, href((here / INDEX).as_posix()))
+
+    def page_of(self, name: str) -> Path:
+        """Return the page of a scan that has results."""
+        record = self.paths[name].record
+        return record.with_name(f"{record.parent.name}.html")
+
     def write_index(self) -> tuple[Path, list[str]]:
         """Write the index of the pages that were written, and the table of ratings where files of them were given.
 
@@ -115,12 +149,7 @@ class PageSet:
             ExistsError: when other files are in their places.
             WriteError: when it cannot be written.
         """
-        failed = {
-            printable(name): Entry(printable(name), status=scan.line, rating=self.ratings.get(name))
-            for name, scan in self.listed.items()
-            if name not in self.paths and scan.status == "failed"
-        }
-        entries = {**self._entries, **failed}
+        entries = self.entries()
         path = self.folder / INDEX
         far = write_index(list(entries.values()), path, self.title)
         if self.ratings:
@@ -135,7 +164,7 @@ class PageSet:
         """Return what a scan is called: its folder's path among the results, or the cohort's id for it."""
         parts = paths.record.parent.relative_to(self.folder).parts
         name = parts[0] if len(parts) == 2 and parts[0] in self.listed else "/".join(parts) or paths.record.parent.name
-        return " ".join(printable(name).split())
+        return shown_id(name)
 
     def _status(self, name: str) -> str:
         return self.listed.get(name, Listed("", "done")).line

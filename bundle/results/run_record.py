@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import BundleError, one_line, root_cause
-from bundle.io.discover import Listing
 from bundle.io.names import output_path
 from bundle.io.whole import whole_file
 from bundle.provenance import bundle_version
@@ -32,16 +30,23 @@ class RunRecord:
     Args:
         inputs: files and folders as they were given.
         output_dir: folder of the results, and of this record.
-        listing: what the inputs hold.
+        scans: what the inputs stand for.
+        left_out: of everything else that folders hold its path and what it is.
     """
 
-    def __init__(self, inputs: Sequence[str | Path], output_dir: str | Path, listing: Listing) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[str | Path],
+        output_dir: str | Path,
+        scans: Iterable[str | Path],
+        left_out: Iterable[tuple[str, str]],
+    ) -> None:
         self.inputs = [Path(entry) for entry in inputs]
         self.output_dir = Path(output_dir)
-        self.left_out = [{"name": Path(path).name, "reason": reason} for path, reason in listing.left_out]
+        self.left_out = [{"name": Path(path).name, "reason": reason} for path, reason in left_out]
         self.done: list[dict[str, str]] = []
         self.failures: list[dict[str, str | None]] = []
-        self._folders = {str(path.parent) for path in (*map(Path, listing.scans), *self.inputs)}
+        self._folders = {str(path.parent) for path in (*map(Path, scans), *self.inputs)}
         self._folders |= {str(path) for path in self.inputs} | {str(output_dir)}
         self._started = datetime.now(timezone.utc)
         self._clock = time.perf_counter()
@@ -50,11 +55,9 @@ class RunRecord:
         """Note that a scan has its results."""
         self.done.append({"name": Path(path).name, "result": output_path(path, self.output_dir).parent.name})
 
-    def failed(self, path: str | Path, error: BaseException) -> None:
-        """Note that a scan has none, and why."""
-        cause = root_cause(error, path)
-        code = cause.code if isinstance(cause, BundleError) else None
-        self.failures.append({"name": Path(path).name, "code": code, "reason": self._without_folders(one_line(cause))})
+    def failed(self, path: str | Path, code: str | None, reason: str) -> None:
+        """Note that a scan has none, and why: the code of the error, if it has one, and a line."""
+        self.failures.append({"name": Path(path).name, "code": code, "reason": self._without_folders(reason)})
 
     def content(self) -> dict[str, Any]:
         """Return the record."""

@@ -137,7 +137,7 @@ def test_nothing_is_loaded_where_no_scan_can_be_done(run_main, tmp_path, monkeyp
 @pytest.mark.parametrize("value", ["$1 / 0", "@nothing", "%nothing"])
 @pytest.mark.parametrize("option", ["--device", "--checkpoint", "--output-dir"])
 def test_option_is_never_evaluated(run_main, tiny_scan, tmp_path, monkeypatch, option, value):
-    monkeypatch.setattr("bundle.inference.segmenter.Segmenter.read", lambda self, _: 1 / 0)
+    monkeypatch.setattr("bundle.inference.segmenter.Segmenter.read", lambda *_: 1 / 0)
     given = {"--output-dir": str(tmp_path), "--engine": "torch", "--device": "cpu", option: value}
     done = run_main("scripts.segment", tiny_scan, *(part for pair in given.items() for part in pair))
     wanted = {

@@ -18,7 +18,7 @@ def test_several_runs_into_one_folder_leave_a_record_each(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").touch()
     listing = list_inputs([tmp_path / "in"])
-    record = RunRecord([tmp_path / "in"], tmp_path / "out", listing)
+    record = RunRecord([tmp_path / "in"], tmp_path / "out", listing.scans, listing.left_out)
     paths = [record.write() for _ in range(3)]
     assert len(set(paths)) == 3
     assert sorted(paths) == sorted((tmp_path / "out").iterdir())
@@ -32,10 +32,12 @@ def test_reasons_keep_their_code_and_lose_every_folder(tmp_path):
     (ward / "deep").mkdir(parents=True)
     for path in (ward / "a.nii.gz", ward / "deep" / "b.nii.gz"):
         path.touch()
-    record = RunRecord([ward], tmp_path / "out", list_inputs([ward], recursive=True))
-    record.failed(ward / "a.nii.gz", ExistsError(tmp_path / "out" / "a" / "a_seg.nii.gz"))
-    record.failed(ward / "deep/b.nii.gz", InputError(ward / "deep/b.nii.gz", f"like {ward}/a.nii.gz", "else", "pairs"))
-    record.failed(ward / "c.nii.gz", ZeroDivisionError("division by zero"))
+    record = RunRecord([ward], tmp_path / "out", list_inputs([ward], recursive=True).scans, [])
+    record.failed(ward / "a.nii.gz", "exists", str(ExistsError(tmp_path / "out" / "a" / "a_seg.nii.gz")))
+    record.failed(
+        ward / "deep/b.nii.gz", "pairs", str(InputError(ward / "deep/b.nii.gz", f"like {ward}/a.nii.gz", "else"))
+    )
+    record.failed(ward / "c.nii.gz", None, "division by zero")
     record.segmented(ward / "d.nii.gz")
     content = record.content()
     assert content["failed"] == [

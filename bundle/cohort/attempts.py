@@ -1,0 +1,130 @@
+"""One attempt at each of some scans, in this process: the one way in which programs segment files.
+
+The results of a scan are written while the next one is read and segmented. Nothing that goes wrong with a scan leaves
+:func:`attempts` as an exception: what comes back is always a :class:`Result`, which is plain enough for any process to
+read. ``tests/bundle/cohort/test_attempts.py`` holds it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bundle.cohort.messages import DONE, FAILED, SKIPPED, Case, Result, Settings
+from bundle.cohort.resume import standing_of
+from bundle.cohort.rows import row_of
+from bundle.errors import BundleError, error_line, root_cause
+from bundle.inference.pipeline import Outcome, pipeline
+from bundle.io.whole import sweep
+from bundle.results import OutputPaths
+from bundle.warned import warnings_kept
+
+if TYPE_CHECKING:
+    from bundle.inference.segmenter import Segmenter
+
+FINAL = ("format", "shape", "type", "geometry", "intensities", "labels", "grid", "pairs", "option", "exists")
+"""Codes of errors that another attempt would meet again: they are of what the file holds, not of the moment."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Begun:
+    """A scan whose results are to be written, unless it has come to an end by now."""
+
+    seconds: float
+    result: Result | None = None
+    scan: dict[Any, Any] | None = None
+    reason: str = ""
+
+
+def make_segmenter(settings: Settings) -> Segmenter:
+    """Load what segments scans.
+
+    Raises:
+        BundleError: when it cannot be used.
+    """
+    import torch
+
+    from bundle.inference.segmenter import Segmenter
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    overrides = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.overrides}
+    if "device" in overrides:
+        overrides["device"] = torch.device(str(overrides["device"]))  # a string could be an expression of MONAI's
+    # A resumed run has looked itself at what is there; what it writes over is no longer true.
+    overwrite = settings.overwrite or settings.resume
+    return Segmenter(list(settings.config), output_dir=settings.output_dir, overwrite=overwrite, **overrides)
+
+
+def attempts(
+    cases: Iterable[Case], segmenter: Segmenter, settings: Settings
+) -> Generator[tuple[Case, Result], None, None]:
+    """Yield what becomes of each scan, in their order; whoever does not take all closes it.
+
+    Args:
+        cases: the scans.
+        segmenter: see :func:`make_segmenter`.
+        settings: what it was made by.
+    """
+    # One thread for both: a scan that is read while the network is at another costs a seventh more memory.
+    with pipeline(cases, lambda case: _begin(case, segmenter, settings)) as outcomes:
+        for outcome in outcomes:
+            case = outcome.item
+            result = _finish(outcome, segmenter)
+            del outcome  # hundreds of megabytes
+            yield case, result
+
+
+def failure(case: Case, error: Exception) -> Result:
+    """Return what an error makes of a scan; with ``--debug`` its traceback is logged where nobody foresaw it."""
+    cause = root_cause(error, case.image)
+    code = cause.code if isinstance(cause, BundleError) else None
+    if code is None:
+        logger.warning(case.image, exc_info=error)
+    return Result(FAILED, code=code, reason=error_line(cause), again=code not in FINAL)
+
+
+def _begin(case: Case, segmenter: Segmenter, settings: Settings) -> _Begun:
+    started = time.perf_counter()
+    try:
+        begun = _computed(case, segmenter, settings)
+    except Exception as error:  # of this scan alone
+        begun = _Begun(0.0, failure(case, error))
+    begun.seconds = time.perf_counter() - started
+    return begun
+
+
+def _computed(case: Case, segmenter: Segmenter, settings: Settings) -> _Begun:
+    folder = case.folder(settings.output_dir)
+    reason = ""
+    if settings.resume:
+        paths = OutputPaths.of(case.image, folder)
+        sweep(paths.record.parent, settled=0)  # whoever was at it has been killed: the output folder is this run's
+        if not settings.overwrite:
+            standing = standing_of(paths, case.image, segmenter.maker, settings.trust_mtime)
+            if standing.record is not None:
+                return _Begun(0.0, Result(SKIPPED, row_of(standing.record, paths)))
+            reason = standing.reason
+    return _Begun(0.0, None, segmenter.compute(segmenter.read(case.image, folder)), reason)
+
+
+def _finish(outcome: Outcome, segmenter: Segmenter) -> Result:
+    """Write the results of a scan and return what became of it."""
+    case: Case = outcome.item
+    begun: _Begun = outcome.get()
+    started, result, warned = time.perf_counter(), begun.result, list(outcome.warnings)
+    if begun.scan is not None:
+        with warnings_kept() as kept:
+            try:
+                result = Result(DONE, row_of(None, segmenter.write(begun.scan)), reason=begun.reason)
+            except Exception as error:
+                result = failure(case, error)
+        warned += kept
+    assert result is not None
+    lines = tuple(dict.fromkeys(" ".join(str(warning).split()) for warning in warned))
+    return replace(result, warnings=lines, seconds=round(begun.seconds + time.perf_counter() - started, 3))
