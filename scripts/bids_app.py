@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from bundle.errors import BundleError, InputError, OptionError
 from scripts.command import make_parser, print_error, run_program
-from scripts.many import add_run_options, check_run_options, exit_code, refuse_part, run_and_tell
+from scripts.many import add_run_options, check_run_options, exit_code, load_lean, refuse_part, run_and_tell
 from scripts.pages import write_pages
 from scripts.scan_options import add_scan_options
 
 if TYPE_CHECKING:
     from bundle.bids.entities import BidsScan
     from bundle.cohort.messages import Outcome, Readiness
-    from bundle.results.page_set import PageSet
 
 LEVELS = ("participant", "group")
 FOLDER = "cohort"
@@ -54,12 +53,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Do what the level asks for and return the number of scans without a result."""
+    load_lean(options)
+
     from bundle.bids.entities import read_filter, t1w_scans
     from bundle.cohort.cases import Cohort
     from bundle.cohort.lock import output_lock
     from bundle.cohort.messages import Case
     from bundle.io.names import volume_stem
-    from bundle.results.page_set import PageSet
 
     source, root = Path(options.bids_dir).absolute(), Path(options.output_dir).absolute()
     folder = root / FOLDER
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         report = run_and_tell(cohort, options, str(folder), name, str(root), place.ready, place.ended)
         failed = report.tally.failed + place.failed
         if options.pages and report.tally.failed < len(scans):
-            failed += _write_pages(PageSet(folder, ratings=options.ratings, title=root.name), scans, root)
+            failed += _write_pages(folder, options.ratings, scans, root)
     return failed
 
 
@@ -125,10 +125,12 @@ class Placing:
             print_error(error, case.image)
 
 
-def _write_pages(pages: PageSet, scans: Sequence[BidsScan], root: Path) -> int:
+def _write_pages(folder: Path, ratings: Sequence[str], scans: Sequence[BidsScan], root: Path) -> int:
     """Write the pages of all scans and of each participant, and return the number of scans that got none."""
     from bundle.io.names import volume_stem
+    from bundle.results.page_set import PageSet
 
+    pages = PageSet(folder, ratings=ratings, title=root.name)
     failed = write_pages(pages)
     for subject in sorted({scan.subject for scan in scans}):
         names = [volume_stem(scan.path) for scan in scans if scan.subject == subject]
@@ -167,6 +169,7 @@ def _validate(source: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
+    options.own_process = __name__ == "__main__"  # a caller in Python may use MONAI afterwards
     return exit_code(run_program(run, options), options)
 
 

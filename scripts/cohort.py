@@ -15,7 +15,7 @@ import sys
 
 from bundle.errors import OptionError
 from scripts.command import make_parser, print_error, run_program
-from scripts.many import add_run_options, check_run_options, exit_code, refuse_part, run_and_tell
+from scripts.many import add_run_options, check_run_options, exit_code, load_lean, refuse_part, run_and_tell
 from scripts.pages import write_pages
 from scripts.scan_options import add_scan_options
 
@@ -38,9 +38,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     """Segment the cohort and return the number of scans without a result."""
+    load_lean(options)
+
     from bundle.cohort.cases import find_cases
     from bundle.cohort.lock import output_lock
-    from bundle.results.page_set import PageSet
     from bundle.results.plan import check_output_dir
 
     cohort = find_cases(options.inputs, options.recursive)
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         report = run_and_tell(cohort, options, options.output_dir, name)
         failed = report.tally.failed
         if options.pages and failed < report.tally.status.total():
+            from bundle.results.page_set import PageSet
+
             failed += write_pages(PageSet(options.output_dir, ratings=options.ratings))
         return failed
 
@@ -76,6 +79,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
+    options.own_process = __name__ == "__main__"  # a caller in Python may use MONAI afterwards
     return exit_code(run_program(run, options), options)
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from bundle.errors import OptionError
+from bundle.lean import load_monai_alone
 from scripts.command import FAILED
 from scripts.pages import note_unknown
-from scripts.scan_options import config_of, overrides_of
+from scripts.scan_options import config_of, is_shipped, overrides_of
 
 if TYPE_CHECKING:
     from bundle.cohort.cases import Cohort
@@ -28,7 +29,7 @@ SYSTEMS = ("slurm", "pbs", "sge", "lsf")
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options on where scans are segmented, and when anew."""
-    parser.set_defaults(started=False)
+    parser.set_defaults(started=False, own_process=False)
     add = parser.add_argument
     add("--workers", type=_count, metavar="N", help="processes (default: as cores and memory allow; 0: this one alone)")
     add("--threads", type=_positive, metavar="N", help="threads of each (default: the cores divided between workers)")
@@ -53,6 +54,12 @@ def check_run_options(parser: argparse.ArgumentParser, options: argparse.Namespa
 def exit_code(code: int, options: argparse.Namespace) -> int:
     """Return the exit code of a program that segments many scans: ``NOTHING_RAN`` where it never came to that."""
     return NOTHING_RAN if code == FAILED and not options.started else code
+
+
+def load_lean(options: argparse.Namespace) -> None:
+    """Load MONAI without what is not needed, in a program's own process; on workers nothing is segmented here."""
+    if options.own_process and (options.workers != 0 or is_shipped(options)):
+        load_monai_alone()
 
 
 def refuse_part(options: argparse.Namespace, then: str) -> None:
@@ -153,7 +160,7 @@ def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) ->
     elif options.cluster:
         cluster = batch_cluster(options.cluster, options.cluster_config)
     else:
-        cluster = local_workers(_plan(options, len(cohort.cases)))
+        cluster = local_workers(_plan(options, len(cohort.cases)), is_shipped(options))
     with cluster as client:
         if has_dashboard():
             print(f"dashboard {client.dashboard_link}")
@@ -181,7 +188,7 @@ def _settings(options: argparse.Namespace, output_dir: str) -> Settings:
     from bundle.cohort.messages import Settings
 
     return Settings(
-        config_of(options),
+        config_of(options, os.path.abspath),
         overrides_of(options, os.path.abspath),
         os.path.abspath(output_dir),
         options.trust_mtime,

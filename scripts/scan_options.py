@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -56,9 +55,14 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def config_of(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the configs, as paths that hold in any folder."""
-    return tuple(map(os.path.abspath, options.config or [CONFIG]))
+def is_shipped(options: argparse.Namespace) -> bool:
+    """Tell whether the config is the bundle's: one of one's own may name anything of MONAI's."""
+    return options.config in (None, [str(CONFIG)])
+
+
+def config_of(options: argparse.Namespace, place: Callable[[str], str] = lambda path: path) -> tuple[str, ...]:
+    """Return the configs; ``place`` makes of names of files what holds where they are read."""
+    return tuple(place(str(path)) for path in options.config or [CONFIG])
 
 
 def overrides_of(

@@ -19,7 +19,7 @@ from bundle.lean import load_monai_alone
 from bundle.warned import warn
 from scripts.command import make_parser, run_program
 from scripts.many import error_line_of
-from scripts.scan_options import CONFIG, add_scan_options, overrides_of
+from scripts.scan_options import add_scan_options, config_of, is_shipped, overrides_of
 
 if TYPE_CHECKING:
     from bundle.cohort.cases import Cohort
@@ -73,10 +73,8 @@ def segment_all(cohort: Cohort, options: argparse.Namespace, record: RunRecord) 
     from bundle.cohort.messages import Settings
     from bundle.cohort.run import InProcess
 
-    settings = Settings(
-        tuple(options.config or [str(CONFIG)]), overrides_of(options), options.output_dir,
-        overwrite=options.overwrite, resume=False,
-    )  # fmt: skip
+    given = (config_of(options), overrides_of(options), options.output_dir)
+    settings = Settings(*given, overwrite=options.overwrite, resume=False)
     runner = InProcess(settings, show=tqdm.write if len(cohort.cases) == 1 else None)
     print(f"engine {runner.ready().engine}")
     with (
@@ -110,8 +108,7 @@ def tell(outcome: Outcome, record: RunRecord, output_dir: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
-    # A config of one's own may name anything of MONAI's, and a caller in Python may use it afterwards.
-    options.lean = __name__ == "__main__" and options.config in (None, [str(CONFIG)])
+    options.lean = __name__ == "__main__" and is_shipped(options)  # a caller in Python may use MONAI afterwards
     return run_program(run, options)
 
 

@@ -35,8 +35,12 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @contextlib.contextmanager
-def local_workers(plan: WorkerPlan) -> Iterator[Client]:
+def local_workers(plan: WorkerPlan, lean: bool = False) -> Iterator[Client]:
     """Start workers on this machine, each started anew by its nanny when it ends.
+
+    Args:
+        plan: how many.
+        lean: let them load MONAI without what the shipped config can do without.
 
     Raises:
         CohortError: when Dask is not installed.
@@ -54,7 +58,7 @@ def local_workers(plan: WorkerPlan) -> Iterator[Client]:
             dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             silence_logs=50,
-            preload=["bundle.cohort.preload"],
+            preload=["bundle.cohort.preload", *(["bundle.cohort.lean_preload"] if lean else [])],
             env=environment,
         ) as cluster,
         distributed.Client(cluster) as client,

@@ -111,6 +111,23 @@ def test_group_writes_the_tables_of_all(first, again, tmp_path):
     assert (rows[2]["participant_id"], rows[2]["session_id"]) == ("sub-02", "ses-a")
 
 
+def test_pages_are_linked_from_one_of_each_participant_and_the_set_stays_valid(first, again, tmp_path):
+    done = again("group", "--pages")
+    assert done.returncode == 1  # for the broken image
+    root = tmp_path / "set/derivatives/labels"
+    assert sorted(path.name for path in root.glob("*.html")) == ["sub-01.html", "sub-02.html", "sub-03.html"]
+    for name in first[1]:
+        page, link = (root / f"{name.split('_')[0]}.html").read_text(), f"cohort/{name}/{name}.html"
+        assert (f'href="./{link}"' in page) == (root / link).is_file() == (name != BROKEN)
+        assert name in page
+    assert 'href="./cohort/index.html"' in page
+    assert (root / "cohort/index.html").is_file()
+    if find_validator():
+        assert validation_errors(root, find_validator()) == []
+    done = again("participant", "--participant-label", "01", "--pages", "--skip-bids-validation")
+    assert (done.returncode, "group, once all have ended, is wanted" in done.stderr) == (2, True)
+
+
 def test_results_are_labels_to_train_on_and_to_score_against(first, run_main, tmp_path):
     folder, names, _ = first
     shutil.copytree(folder / "set", tmp_path / "set")

@@ -17,7 +17,7 @@ from bundle.errors import GeometryWarning, InputError
 from scripts.command import DONE, FAILED, INTERRUPTED, make_parser, run_program
 from tests.conftest import ROOT
 
-FRAME = ("__init__", "command", "many", "scan_options")
+FRAME = ("__init__", "command", "many", "pages", "scan_options")
 PROGRAMS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem not in FRAME)
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from bundle.cohort import run
-from bundle.cohort.attempts import attempts
+from bundle.cohort.attempts import attempts, failure
 from bundle.cohort.messages import Case, Settings
 from bundle.errors import FlagWarning, InputError, WriteError
 from bundle.results import OutputPaths
@@ -92,3 +92,9 @@ def test_run_that_is_left_ends_its_threads(segmenter):
     outcomes.close()
     assert threading.active_count() == before
     assert "write d" not in segmenter.calls
+
+
+@pytest.mark.parametrize(("error", "logged"), [(ZeroDivisionError("x"), True), (InputError("a.nii", "is cut"), False)])
+def test_traceback_of_what_nobody_foresaw_is_logged_for_debug(caplog, error, logged):
+    failure(Case("a", "a.nii"), error)
+    assert [record.exc_info is not None for record in caplog.records] == [True] * logged

@@ -9,6 +9,7 @@ import pytest
 from bundle.cohort.clusters import batch_cluster, local_workers, read_cluster_config, running_cluster
 from bundle.cohort.plan import PEAK_BYTES, WorkerPlan, plan_workers
 from bundle.errors import BundleError, CohortError, InputError
+from bundle.lean import WITHHELD
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,22 @@ def test_cores_and_memory_are_shared_out(cores, memory, given, workers, threads)
     plan = plan_workers(cores, memory, **given)
     assert (plan.workers, plan.threads) == (workers, threads)
     assert plan.memory == (None if memory is None else memory // workers)
+
+
+def loaded():
+    """Return what a worker has loaded of MONAI and of what it can do without."""
+    import bundle.cohort.worker  # noqa: F401
+
+    return {name for name in ("monai.transforms", *WITHHELD) if name in sys.modules}
+
+
+@pytest.mark.parametrize(("lean", "found"), [(True, {"monai.transforms"}), (False, {"monai.transforms", "ignite"})])
+def test_workers_load_monai_alone_where_the_shipped_config_runs(lean, found):
+    pytest.importorskip("distributed")
+    with local_workers(WorkerPlan(1, 1, None), lean) as client:
+        (names,) = client.run(loaded).values()
+    assert names & {"monai.transforms", "ignite"} == found
+    assert not lean or names == found
 
 
 def test_missing_package_is_a_line_that_names_the_command(monkeypatch):
