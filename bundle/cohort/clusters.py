@@ -23,11 +23,13 @@ from bundle.errors import CohortError, InputError, MissingError, OptionError, er
 from bundle.root import CODE
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 CONFIG = CODE / "configs" / "dask.yaml"
 CONNECT = 30
 """Seconds that a scheduler may take to answer."""
+LOOK = 5
+"""Seconds between two looks for workers of this machine that will not come back by themselves."""
 BATCH_SYSTEMS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 OWN_KEYS = ("jobs",)
 """Of a cluster's config file, what is not dask-jobqueue's."""
@@ -62,8 +64,30 @@ def local_workers(plan: WorkerPlan, lean: bool = False) -> Iterator[Client]:
             env=environment,
         ) as cluster,
         distributed.Client(cluster) as client,
+        _kept_alive(cluster, plan.workers),
     ):
         yield client
+
+
+@contextlib.contextmanager
+def _kept_alive(cluster: LocalCluster, workers: int) -> Iterator[None]:
+    """Start anew, inside the block, what its nanny has given up: a worker that was killed while it started."""
+    from distributed.core import Status
+    from tornado.ioloop import PeriodicCallback
+
+    def revive() -> None:
+        given_up = [name for name, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]
+        for name in given_up:
+            del cluster.workers[name]
+        if given_up:
+            cluster.scale(workers)
+
+    looking = PeriodicCallback(revive, 1000 * LOOK)
+    cluster.loop.add_callback(looking.start)
+    try:
+        yield
+    finally:
+        cluster.loop.add_callback(looking.stop)
 
 
 @contextlib.contextmanager

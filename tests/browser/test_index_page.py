@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from bundle.results.index_page import Entry, write_index
+from bundle.results.page_set import PageSet
 from bundle.results.ratings import Rating, read_ratings
+from tests.browser.conftest import NAMES
 
 COUNT = 14
 
@@ -122,6 +124,23 @@ def test_pages_step_through_what_the_index_showed(browser, results):
     browser.open(results / "first" / "first.html")
     assert browser.text("#next").startswith("sec")
     assert not browser.text("#place")
+
+
+def test_page_of_a_participant_leads_to_its_scans_and_to_the_index(browser, results):
+    pages = PageSet(results)
+    list(pages.write())
+    page = results.parent / "sub-1.html"
+    pages.write_participant(["third", NAMES[1], "gone"], page)
+    browser.driver.get(page.as_uri())
+    assert browser.run("[...document.querySelectorAll('tbody th a')].map((a) => a.textContent)") == ["third", NAMES[1]]
+    assert browser.run("[...document.querySelectorAll('tbody img')].every((i) => i.naturalHeight === 56)")
+    browser.find("tbody th a").click()
+    browser.wait("document.body.dataset.ready === 'true' && document.title === 'third'")
+    browser.driver.get(page.as_uri())
+    browser.find("header a").click()
+    browser.wait("document.body.dataset.ready === 'true' && document.querySelectorAll('#scans tbody tr').length === 3")
+    assert browser.complaints() == []
+    assert all(address.startswith(("file:", "data:", "blob:")) for address in browser.requested())
 
 
 def test_text_of_a_table_is_no_markup(index):

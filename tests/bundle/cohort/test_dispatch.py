@@ -13,6 +13,7 @@ from bundle.cohort.messages import Case, Settings
 from bundle.cohort.plan import WorkerPlan
 from bundle.errors import CohortError
 from tests.bundle.cohort import stub
+from tests.scripts.cohort_processes import wait_for, workers_of
 
 pytest.importorskip("distributed")
 CALLS = (stub.prepare, stub.segment)
@@ -79,6 +80,16 @@ def test_worker_killed_from_outside_costs_an_attempt(client, tmp_path):
     outcomes = run(client, tmp_path, ["scan", *(f"slow{number}" for number in range(4))], on_outcome=kill_first)
     assert {outcome.result.status for outcome in outcomes.values()} == {"done"}
     assert sorted(outcome.attempts for outcome in outcomes.values()) in ([1, 1, 1, 1, 2], [1, 1, 1, 2, 2])
+
+
+def test_worker_that_is_killed_while_it_starts_comes_back(client):
+    before = set(client.run(os.getpid).values())
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    wait_for(lambda: set(workers_of(os.getpid())) - before)
+    (starting,) = set(workers_of(os.getpid())) - before
+    os.kill(starting, signal.SIGKILL)
+    wait_for(lambda: len(set(client.run(os.getpid, on_error="ignore").values()) - {victim, starting}) == 2, 120)
 
 
 def test_model_that_cannot_be_loaded_ends_the_run_in_its_line(client, tmp_path):
