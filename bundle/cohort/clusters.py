@@ -71,15 +71,15 @@ def local_workers(plan: WorkerPlan, lean: bool = False) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def _kept_alive(cluster: LocalCluster, workers: int) -> Iterator[None]:
-    """Start anew, inside the block, what its nanny has given up: a worker that was killed while it started."""
+    """Start anew, inside the block, the workers that have gone for good: their nannies have given up, or Dask them."""
     from distributed.core import Status
     from tornado.ioloop import PeriodicCallback
 
     def revive() -> None:
-        given_up = [name for name, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]
-        for name in given_up:
-            del cluster.workers[name]
-        if given_up:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.closed, Status.failed):
+                del cluster.workers[name]
+        if len(cluster.workers) < workers:
             cluster.scale(workers)
 
     looking = PeriodicCallback(revive, 1000 * LOOK)

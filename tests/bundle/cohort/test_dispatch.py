@@ -13,7 +13,7 @@ from bundle.cohort.messages import Case, Settings
 from bundle.cohort.plan import WorkerPlan
 from bundle.errors import CohortError
 from tests.bundle.cohort import stub
-from tests.scripts.cohort_processes import wait_for, workers_of
+from tests.scripts.cohort_processes import wait_for
 
 pytest.importorskip("distributed")
 CALLS = (stub.prepare, stub.segment)
@@ -82,14 +82,12 @@ def test_worker_killed_from_outside_costs_an_attempt(client, tmp_path):
     assert sorted(outcome.attempts for outcome in outcomes.values()) in ([1, 1, 1, 1, 2], [1, 1, 1, 2, 2])
 
 
-def test_worker_that_is_killed_while_it_starts_comes_back(client):
-    before = set(client.run(os.getpid).values())
-    victim = min(before)
-    os.kill(victim, signal.SIGKILL)
-    wait_for(lambda: set(workers_of(os.getpid())) - before)
-    (starting,) = set(workers_of(os.getpid())) - before
-    os.kill(starting, signal.SIGKILL)
-    wait_for(lambda: len(set(client.run(os.getpid, on_error="ignore").values()) - {victim, starting}) == 2, 120)
+def test_worker_that_its_nanny_gave_up_comes_back(client):
+    gone = list(client.cluster.workers.values())
+    client.cluster.sync(gone[0].close)
+    wait_for(lambda: client.cluster.workers.get(0) not in (None, gone[0]))
+    wait_for(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 2)
+    assert client.cluster.workers[1] is gone[1]
 
 
 def test_model_that_cannot_be_loaded_ends_the_run_in_its_line(client, tmp_path):
