@@ -82,12 +82,13 @@ def _kept_alive(cluster: LocalCluster, workers: int) -> Iterator[None]:
         if len(cluster.workers) < workers:
             cluster.scale(workers)
 
-    looking = PeriodicCallback(revive, 1000 * LOOK)
-    cluster.loop.add_callback(looking.start)
+    loop, looking = cluster.loop, PeriodicCallback(revive, 1000 * LOOK)
+    assert loop is not None
+    loop.add_callback(looking.start)
     try:
         yield
     finally:
-        cluster.loop.add_callback(looking.stop)
+        loop.add_callback(looking.stop)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def run_cohort(
 ) -> Report:
     """Segment a cohort and write its tables; whoever calls holds the lock of the output folder.
 
-    A run of a part leaves its table beside its log, ``logs/cohort_TIME_PART.tsv``: tables of the cohort are made by a
-    run over all of it, which skips what is done.
+    A run of a part leaves its table beside its log, ``logs/cohort_TIME_PART.tsv``; a run over all makes the cohort's.
 
     Args:
         cohort: the scans.
@@ -81,30 +81,31 @@ def run_cohort(
         if not part:
             forget_summary(folder)
         tally = Tally()
-        measures = measures_of(readiness.structures, pairs_of(readiness.structures))
-        with CohortTable(path, measures, ratings) as table:
-
-            def take(place: int, outcome: Outcome) -> None:
-                if outcome.result.code == "worker":
-                    sweep(OutputPaths.of(outcome.case.image, outcome.case.folder(folder)).record.parent, settled=0)
+        names = readiness.structures
+        with (
+            CohortTable(path, measures_of(names, pairs_of(names)), ratings) as table,
+            closing(runner.run(cohort.cases)) as outcomes,
+        ):
+            places = {case.id: place for place, case in enumerate(cohort.cases)}
+            refused = enumerate(cohort.refusals(), len(cohort.cases))
+            for place, outcome in chain(refused, ((places[outcome.case.id], outcome) for outcome in outcomes)):
+                _sweep_after(outcome, folder)
                 table.add(place, outcome)
                 tally.add(outcome)
                 log.outcome(outcome)
                 on_outcome(outcome)
-
-            for place, outcome in enumerate(cohort.refusals(), len(cohort.cases)):
-                take(place, outcome)
-            places = {case.id: place for place, case in enumerate(cohort.cases)}
-            with closing(runner.run(cohort.cases)) as outcomes:
-                for outcome in outcomes:
-                    take(places[outcome.case.id], outcome)
             log.line(f"all scans have ended, {tally.failed} of them without a result")
-            outliers: list[Outlier] = []
             if part:
                 table.finish({})
-            else:
-                outliers, _ = write_summary(folder, table, tally, _run_facts(log, clock, readiness))
+                return Report(tally, path, [], log.path)
+            outliers, _ = write_summary(folder, table, tally, _run_facts(log, clock, readiness))
     return Report(tally, path, outliers, log.path)
+
+
+def _sweep_after(outcome: Outcome, folder: Path) -> None:
+    """Take away what a worker that ended has left of a scan."""
+    if outcome.result.code == "worker":
+        sweep(OutputPaths.of(outcome.case.image, outcome.case.folder(folder)).record.parent, settled=0)
 
 
 def pairs_of(structures: Sequence[str]) -> tuple[str, ...]:

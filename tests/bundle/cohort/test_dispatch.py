@@ -83,7 +83,7 @@ def test_worker_killed_from_outside_costs_an_attempt(client, tmp_path):
 
 
 def test_worker_that_its_nanny_gave_up_comes_back(client):
-    gone = list(client.cluster.workers.values())
+    gone = dict(client.cluster.workers)
     client.cluster.sync(gone[0].close)
     wait_for(lambda: client.cluster.workers.get(0) not in (None, gone[0]))
     wait_for(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 2)
