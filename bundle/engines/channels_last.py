@@ -74,9 +74,12 @@ class PointwiseConv(nn.Conv3d):
         if not is_channels_last(x):
             return super().forward(x)
         voxels = x.movedim(1, -1).flatten(1, 3).transpose(1, 2)  # (B, C_in, N), a view
-        product = torch.matmul(self.weight.flatten(1), voxels)
-        if self.bias is not None:
-            product += self.bias[:, None].to(product.dtype)
+        # Not matmul: of weights that could have a gradient it makes (N, C_out), and reorders that.
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        if self.bias is None:
+            product = torch.bmm(weight, voxels)
+        else:
+            product = torch.baddbmm(self.bias[:, None], weight, voxels)
         answer: Tensor = product.view(*product.shape[:2], *x.shape[2:])
         return answer
 
