@@ -74,11 +74,12 @@ class PointwiseConv(nn.Conv3d):
         if not is_channels_last(x):
             return super().forward(x)
         voxels = x.movedim(1, -1).flatten(1, 3).transpose(1, 2)  # (B, C_in, N), a view
-        product = torch.matmul(self.weight.flatten(1), voxels)
-        if self.bias is not None:
-            product += self.bias[:, None].to(product.dtype)
-        answer: Tensor = product.view(*product.shape[:2], *x.shape[2:])
-        return answer
+        weights = self.weight.flatten(1).expand(len(x), -1, -1)
+        # matmul would make one product of the images of a batch, and copy its answer to turn it.
+        product = (
+            torch.bmm(weights, voxels) if self.bias is None else torch.baddbmm(self.bias[:, None], weights, voxels)
+        )
+        return product.view(*product.shape[:2], *x.shape[2:])
 
 
 def to_channels_last(network: nn.Module) -> nn.Module:

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from bundle.inference.aligned import PLANES, Affine, aligned_axes, restore_aligned
 from bundle.inference.streamed import notes_of
+from bundle.inference.winners import UINT8_CLASSES, winners_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
 from bundle.results.probabilities import soft_key
 
@@ -29,8 +30,8 @@ SLAB_VOXELS = 1_000_000
 PROBABILITY_BYTES = 1 << 27
 """Of the probabilities that are held at a time: a third of those of a head."""
 MIXED = -1
-UINT8_CLASSES, MOST_CLASSES = 256, 32767
-"""Channels are uint8, or int16 where they do not fit."""
+MOST_CLASSES = 32767
+"""Of channels in int16."""
 
 
 def _agreed_class(classes: Tensor) -> Tensor:
@@ -129,7 +130,7 @@ def _restore_anywhere(
         first_plane: index on the grid of the first plane of the logits.
     """
     grid = list(logits.shape[1:])
-    classes = logits.argmax(dim=0).to(torch.int16)
+    classes = winners_of(logits).to(torch.int16)
     to_planes = to_grid.copy()
     to_planes[0, 3] -= first_plane
     box = _labelled_box(classes, np.linalg.inv(to_planes), channels.shape)
