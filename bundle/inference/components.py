@@ -163,8 +163,12 @@ def take_strays(
     channels: Sequence[int],
     dropped: Counter[int] | None = None,
     apart: Counter[int] | None = None,
-) -> NDArray[np.bool_]:
-    """Do what :func:`keep_largest_components` does with votes of any kind, and return where a winner changed."""
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Do what :func:`keep_largest_components` does with votes of any kind.
+
+    Returns:
+        The winner of each voxel, and whether it changed, shape (X, Y, Z) both.
+    """
     winner = votes.winners()
     inherited = np.zeros(winner.shape, dtype=bool)
     dropped, apart = (Counter() if counts is None else counts for counts in (dropped, apart))
@@ -184,7 +188,7 @@ def take_strays(
             for heir in set(heirs.tolist()) & set(channels):
                 gained.add(heir)
                 boxes[heir] = _widened(boxes.get(heir), stray[:, heirs == heir])
-    return inherited
+    return winner, inherited
 
 
 def one_piece_channels(codes: Sequence[int], table: Sequence[Label], label_table: str | Path) -> list[int]:

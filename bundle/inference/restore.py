@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -243,13 +244,13 @@ class RestoreLabelMapd(MapTransform):
         self.codes = channel_codes(read_labels(label_table))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with int16 numpy label maps of the file's shape."""
+        """Return the data with int16 numpy label maps of the file's shape, in the file's order."""
         result = dict(data)
         image = result[self.image_key]
         for key in self.key_iterator(result):
             value = result[key].as_subclass(torch.Tensor)
             if (notes := notes_of(result[key])) is not None:
-                result[key], result[soft_key(key)] = self.codes[value.cpu().numpy()], notes.maps
+                result[key], result[soft_key(key)] = self._in_codes(value), notes.maps
                 continue
             channels = restore_labels(
                 value,
@@ -257,5 +258,9 @@ class RestoreLabelMapd(MapTransform):
                 np.asarray(image.meta["original_affine"], dtype=np.float64),
                 [int(length) for length in image.meta["spatial_shape"]],
             )
-            result[key] = self.codes[channels.cpu().numpy()]
+            result[key] = self._in_codes(channels)
         return result
+
+    def _in_codes(self, channels: Tensor) -> NDArray[np.int16]:
+        codes: NDArray[np.int16] = self.codes[np.asfortranarray(channels.cpu().numpy())]
+        return codes
