@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bundle.lean import load_monai_alone
 from bundle.warned import warn
@@ -19,7 +19,7 @@ from scripts.command import ROOT, make_parser, print_error, run_program
 from scripts.scan_options import CONFIG, OVERRIDES, add_scan_options
 
 if TYPE_CHECKING:
-    from bundle.results import RunRecord
+    from bundle.results import OutputPaths, RunRecord
 
 OWN_OVERRIDES = (*OVERRIDES, "max_memory", "probabilities")
 """Options that replace the config id of their name when they are given."""
@@ -112,9 +112,13 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
     if len(paths) == 1:
         segmenter.show_plans(tqdm.write)
     failed = 0
+
+    def write(scan: dict[Any, Any]) -> tuple[OutputPaths, float]:
+        return segmenter.write(scan), scan[STAGES_KEY].seconds()
+
     with (
         # One thread for both: a scan that is read while the network is at another costs a seventh more memory.
-        pipeline(paths, lambda path: segmenter.compute(segmenter.read(path))) as outcomes,
+        pipeline(paths, lambda path: segmenter.compute(segmenter.read(path)), write) as outcomes,
         tqdm(outcomes, unit="scan", total=len(paths), disable=None) as bar,
     ):
         for outcome in bar:
@@ -123,8 +127,7 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
             for warning in outcome.warnings:
                 warn(warning)
             try:
-                scan = outcome.get()
-                outputs = segmenter.write(scan)
+                outputs, seconds = outcome.get()
             except Exception as error:  # one bad scan must not stop the others
                 failed += 1
                 with bar.external_write_mode(sys.stderr):
@@ -133,9 +136,8 @@ def segment_all(paths: list[str], options: argparse.Namespace, record: RunRecord
                 continue
             record.segmented(path)
             names = "  ".join(path.name for path in (outputs.volumes, outputs.picture, outputs.sidecar, outputs.record))
-            line = f"{outputs.label_map}  {names}  {scan[STAGES_KEY].seconds():.1f} s"
+            line = f"{outputs.label_map}  {names}  {seconds:.1f} s"
             tqdm.write(" ".join(line.splitlines()))  # a name may hold a line break
-            del scan, outcome
     return failed
 
 
