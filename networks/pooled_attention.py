@@ -1,7 +1,7 @@
 """Attention of every token of a grid to averages of neighbouring tokens."""
 
 # No postponed annotations here: TorchScript reads them.
-from typing import Any, Optional
+from typing import Optional
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from networks.position import AxialRotary
 class PooledAttention(AttentionBase):
     """Each token attends to the averages of ``key_reduction``^3 neighbours: r^3 times fewer keys and scores.
 
-    Spatial reduction of keys and values (PVT, arXiv 2102.12122) by averaging (PVTv2, arXiv 2106.13797), without layers of
-    its own: weights have the names and shapes of ``SABlock``, so a checkpoint of either loads into the other, and with
-    ``key_reduction=1`` the results are the same. A cell that reaches over the grid's end averages the tokens that it has.
+    Spatial reduction of keys and values (PVT, arXiv 2102.12122) by averaging (PVTv2, arXiv 2106.13797), without layers
+    of its own: weights have the names and shapes of ``SABlock``, so a checkpoint of either loads into the other, and
+    with ``key_reduction=1`` the results are the same. A cell that reaches over the grid's end averages the tokens that
+    it has.
 
     Args:
         hidden_size: width C of a token.
@@ -52,16 +53,16 @@ class PooledAttention(AttentionBase):
     ) -> None:
         if key_reduction < 1:
             raise ValueError(f"key_reduction must be at least 1, got {key_reduction}.")
-        options: dict[str, Any] = {"use_combined_linear": use_combined_linear, "use_flash_attention": use_flash_attention}
         super().__init__(
             hidden_size,
             num_heads,
             dropout_rate,
             qkv_bias=qkv_bias,
             dim_head=dim_head,
+            use_combined_linear=use_combined_linear,
+            use_flash_attention=use_flash_attention,
             qk_norm=qk_norm,
             norm_eps=norm_eps,
-            **options,
         )
         self.key_reduction = key_reduction
         self.use_rotary = rotary

@@ -76,10 +76,7 @@ class PointwiseConv(nn.Conv3d):
         voxels = x.movedim(1, -1).flatten(1, 3).transpose(1, 2)  # (B, C_in, N), a view
         # Not matmul: of weights that could have a gradient it makes (N, C_out), and reorders that.
         weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        if self.bias is None:
-            product = torch.bmm(weight, voxels)
-        else:
-            product = torch.baddbmm(self.bias[:, None], weight, voxels)
+        product = torch.bmm(weight, voxels) if self.bias is None else torch.baddbmm(self.bias[:, None], weight, voxels)
         answer: Tensor = product.view(*product.shape[:2], *x.shape[2:])
         return answer
 
@@ -87,8 +84,8 @@ class PointwiseConv(nn.Conv3d):
 class OneChannelConv(nn.Conv3d):
     """A convolution of images of one channel whose answer has its channels last, without gradients.
 
-    To PyTorch such an image has its channels first as well as last, and it chooses first: what follows then reorders its
-    feature maps, or adds maps of two orders, which is slow. It also has a slow kernel for small ones, left out here.
+    To PyTorch such an image has its channels first as well as last, and it chooses first: what follows then reorders
+    its feature maps, or adds maps of two orders, which is slow. It also has a slow kernel for small ones, left out.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,8 +108,8 @@ def to_channels_last(network: nn.Module) -> nn.Module:
     """Let a network compute with channels last, exactly; its parameters keep their names and values.
 
     Returns:
-        ``network``, changed in place: the weights of convolutions are laid out anew, and group norms, convolutions of one
-        channel and pointwise ones are those of this module.
+        ``network``, changed in place: the weights of convolutions are laid out anew, and group norms, convolutions of
+        one channel and pointwise ones are those of this module.
     """
     for module in network.modules():
         if type(module) is nn.GroupNorm:

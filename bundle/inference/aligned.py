@@ -3,7 +3,8 @@
 Nearly every scan is such a one, since preprocessing turns and resamples along the scan's own axes. Linear interpolation
 then separates into one pass for each axis, and a class need only be interpolated where it can win: some neighbour must
 give it at least the probability of chance, since the largest of N probabilities that sum to 1 is never below 1 / N.
-Probabilities exist for a few planes of the grid at a time.
+Probabilities exist for a few planes of the grid at a time. A scan whose voxels are the grid's needs none: the likeliest
+class of each is the answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bundle.inference.winners import winners_of
+
 Affine = NDArray[np.floating[Any]]
 Range = tuple[int, int]
 
@@ -27,6 +30,8 @@ ALIGNED = 1e-6
 ONE_THREAD = 32768
 """Elements below which PyTorch keeps to one thread: on a busy machine, thousands of small steps that wait for a second
 thread take many times as long as they do alone."""
+ON_GRID = 1e-5
+"""How far from the grid's voxels, in voxels, a scan's may lie to be taken for them: no probability changes by more."""
 CERTAIN = 1 - 1e-3
 """Times 1 / N, so that no rounding leaves out a class that could win."""
 
@@ -48,6 +53,15 @@ class Axis:
     end: int
     lower: Tensor
     fraction: Tensor
+
+    def on_grid(self) -> bool:
+        """Tell whether each of the scan's voxels inside the grid lies on one of the grid's."""
+        way = self.fraction[self.first : self.end]
+        return bool(torch.minimum(way, 1 - way).amax() <= ON_GRID)
+
+    def nearest(self, first: int, end: int) -> Tensor:
+        """Return the nearest neighbours on the grid of a range of the scan's voxels."""
+        return self.lower[first:end] + self.fraction[first:end].round().long()
 
     def reached_from(self, low: int, high: int) -> tuple[int, int]:
         """Return the range of the scan's voxels inside the grid with a neighbour from ``low`` to ``high``."""
@@ -111,7 +125,12 @@ def _axis(scan_axis: int, step: float, start: float, grid_length: int, scan_leng
 
 
 def restore_aligned(
-    logits: Tensor, axes: list[Axis], channels: Tensor, planes: int = PLANES, first_plane: int = 0
+    logits: Tensor,
+    axes: list[Axis],
+    channels: Tensor,
+    planes: int = PLANES,
+    first_plane: int = 0,
+    winners: Tensor | None = None,
 ) -> None:
     """Interpolate class probabilities to the scan and write the largest one's class, a few planes at a time.
 
@@ -121,11 +140,19 @@ def restore_aligned(
         channels: shape of the scan, written to where the scan lies between planes of the logits.
         planes: planes of the scan worked on at a time.
         first_plane: index on the grid of the first plane of the logits.
+        winners: the likeliest class of each voxel of the logits, shape (X, Y, Z), where it is known.
     """
     turned = channels.permute([axis.scan_axis for axis in axes])  # a view: (X, Y, Z) of the grid
     if any(axis.end == axis.first for axis in axes):
         return
     first, last = axes[0].between_planes(first_plane, first_plane + logits.shape[1] - 1)
+    if all(axis.on_grid() for axis in axes):
+        found = (winners_of(logits) if winners is None else winners).to(turned)
+        ranges = [(first, last), *((axis.first, axis.end) for axis in axes[1:])]
+        for dim, (axis, ends) in enumerate(zip(axes, ranges, strict=True)):
+            found = found.index_select(dim, axis.nearest(*ends).to(found.device) - (0 if dim else first_plane))
+        turned[tuple(slice(*ends) for ends in ranges)] = found
+        return
     for start in range(first, last, planes):
         end = min(start + planes, last)
         low, high = (plane - first_plane for plane in axes[0].neighbours(start, end))
