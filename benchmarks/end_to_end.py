@@ -66,7 +66,8 @@ def print_runs(found: dict[str, Child]) -> Figures:
     """Print a table of runs and return it."""
     stock = found[STOCK]
     print(
-        f"{'':28}{'seconds':>9}{'a scan':>9}{'CPU s':>9}{'peak MiB':>10}{'stock: time':>13}{'a scan':>8}{'memory':>8}"
+        f"{'':28}{'seconds':>9}{'a scan':>9}{'CPU s':>9}{'peak MiB':>10}{'elsewhere':>11}"
+        f"{'stock: time':>13}{'a scan':>8}{'memory':>8}"
     )
     for name, child in found.items():
         ratios = (stock.seconds / child.seconds, stock.per_result / child.per_result, stock.peak_mib / child.peak_mib)

@@ -200,6 +200,7 @@ def restore_planes(
     depth: int,
     first_plane: int = 0,
     slab_voxels: int = SLAB_VOXELS,
+    winners: Tensor | None = None,
 ) -> None:
     """Write the class of each voxel of a scan that lies between some planes of the network's grid.
 
@@ -213,13 +214,14 @@ def restore_planes(
         depth: planes of the whole grid.
         first_plane: index on the grid of the first plane of the logits.
         slab_voxels: voxels of the scan worked on at a time.
+        winners: the likeliest class of each voxel of the logits, shape (X, Y, Z), where it is known.
     """
     plane_bytes = 4 * logits[:, 0].numel()
     axes = aligned_axes(to_grid, torch.Size([depth, *logits.shape[2:]]), tuple(channels.shape))
     if axes is not None:
         plane = channels.numel() // channels.shape[axes[0].scan_axis]
         planes = min(PLANES, slab_voxels // max(1, plane), PROBABILITY_BYTES // plane_bytes)
-        restore_aligned(logits, axes, channels, max(1, planes), first_plane)
+        restore_aligned(logits, axes, channels, max(1, planes), first_plane, winners)
         return
     planes = max(1, PROBABILITY_BYTES // plane_bytes)
     for start in range(0, logits.shape[1] - 1, planes):
