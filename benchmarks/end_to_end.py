@@ -110,7 +110,7 @@ def compare_windows() -> Figures:
 
 def compare_batches(image: str, count: int, rounds: int) -> Figures:
     """Print a batch in one process: seconds from result to result, and memory beside that of one scan."""
-    print(f"\na batch of {count} scans; seconds of a scan are those from the first result to the last")
+    print(f"\na batch of {count} scans; seconds of a scan are those from result to result, the last left out")
     with tempfile.TemporaryDirectory() as folder:
         scans = [str(Path(folder) / f"scan{number}.nii.gz") for number in range(count)]
         for scan in scans:
