@@ -103,7 +103,7 @@ class _Reduction:
             self.finalists.add(fresh, first + 1 if first else 0)
         elif self.one_piece:
             taken, _ = take_strays(LogitVotes(logits), self.one_piece, self.dropped, self.apart)
-            winners = torch.from_numpy(taken)
+            winners = torch.from_numpy(taken).to(logits.device)
         winners = winners_of(logits) if winners is None else winners
         restore_planes(logits, self.to_grid, self.channels, self.grid[0], first, winners=winners)
         self.margins.add(fresh, winners[1:] if first else winners)

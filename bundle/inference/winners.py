@@ -1,7 +1,7 @@
 """The likeliest class of each voxel, as ``argmax`` has it, in a sixth of its time on a CPU.
 
-PyTorch walks along the classes of each voxel there, whose logits lie megabytes apart. Here the voxels of some planes are
-compared class by class, while they are in the processor's cache (``tests/bundle/inference/test_winners.py``).
+PyTorch walks along the classes of each voxel there, whose logits lie megabytes apart. Here the voxels of some planes
+are compared class by class, while they are in the processor's cache (``tests/bundle/inference/test_winners.py``).
 """
 
 from __future__ import annotations

@@ -107,5 +107,5 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
         path = Path(findfont("DejaVu Sans Mono" if name == LETTER_FONT else "DejaVu Sans"))
     font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     # The letters at the edges of panels are drawn over and over again.
-    font.getmask2 = lru_cache(DRAWN)(font.getmask2)  # type: ignore[method-assign]
+    font.getmask2 = lru_cache(DRAWN)(font.getmask2)  # type: ignore[method-assign, assignment]
     return font
