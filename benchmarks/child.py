@@ -31,9 +31,14 @@ class Child:
 
     @property
     def per_result(self) -> float:
-        """Seconds from one result to the next; of a single one, from the start."""
-        first, *_, last = (0.0, *self.results) if len(self.results) < 2 else self.results
-        return (last - first) / max(1, len(self.results) - 1)
+        """Seconds from one result to the next; of one or two, from the start.
+
+        A pipeline tells of a result once the next scan is through the network: its last result, which waits for none,
+        is left out.
+        """
+        if len(self.results) < 3:
+            return self.results[-1] / len(self.results)
+        return (self.results[-2] - self.results[0]) / (len(self.results) - 2)
 
     def record(self) -> dict[str, Any]:
         """Return what the JSON holds of it."""

@@ -161,10 +161,6 @@ class CohortError(BundleError):
     code = "cohort"
 
 
-class GivenUp(BaseException):
-    """Raised in a thread whose result nobody waits for any more; no ``except Exception`` holds it."""
-
-
 class BundleWarning(UserWarning):
     """What a user should know although the work goes on; one line."""
 

@@ -11,7 +11,8 @@ import gc
 import sys
 
 WITHHELD = (
-    *("ignite", "matplotlib", "pandas", "requests", "sklearn", "torch.utils.tensorboard"),
+    *("einops", "ignite", "matplotlib", "pandas", "psutil", "requests", "sklearn"),
+    *("tensorboard", "torch.utils.tensorboard"),
     *("scipy.optimize", "scipy.signal", "scipy.spatial", "scipy.stats"),
 )
 """What MONAI's workflows, plots, downloads and metrics are made with; its transforms and inferers use none of it."""

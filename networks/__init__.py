@@ -15,6 +15,7 @@ from networks.cross_attention import CrossAttentionBlock
 from networks.global_local_attention import GlobalLocalAttention
 from networks.local_attention import BlockAttention
 from networks.patch_embedding import PatchEmbeddingBlock
+from networks.pooled_attention import PooledAttention
 from networks.pooling import AttentionPool
 from networks.qkv_layout import combine_qkv, separate_qkv
 from networks.scan_outputs import ScanOutputs
@@ -31,6 +32,7 @@ __all__ = [
     "CrossAttentionBlock",
     "GlobalLocalAttention",
     "PatchEmbeddingBlock",
+    "PooledAttention",
     "SABlock",
     "ScanOutputs",
     "SpatialAttention",

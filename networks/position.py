@@ -49,11 +49,21 @@ class AxialRotary(nn.Module):
     def _angles(self, size: int, cells: int) -> Tensor:
         cell = torch.arange(cells, device=self.frequencies.device)
         # Adaptive pooling averages tokens floor(i * size / cells) to ceil((i + 1) * size / cells) - 1.
-        first, end = cell * size // cells, -(-(cell + 1) * size // cells)
-        positions = (first + end - 1).to(self.frequencies.dtype) / 2
-        return positions[:, None] * self.frequencies[None, :]  # (cells, pairs)
+        return self._between(cell * size // cells, -(-(cell + 1) * size // cells))
 
-    def forward(self, depth: int, height: int, width: int, cells: Optional[list[int]] = None) -> Tensor:
+    def _reduced(self, size: int, reduction: int) -> Tensor:
+        cells = (size + reduction - 1) // reduction
+        first = reduction * torch.arange(cells, device=self.frequencies.device)
+        return self._between(first, (first + reduction).clamp(max=size))
+
+    def _between(self, first: Tensor, end: Tensor) -> Tensor:
+        """Return the angles at the mean position of tokens ``first`` to ``end - 1``, (cells, pairs)."""
+        positions = (first + end - 1).to(self.frequencies.dtype) / 2
+        return positions[:, None] * self.frequencies[None, :]
+
+    def forward(
+        self, depth: int, height: int, width: int, cells: Optional[list[int]] = None, reduction: int = 1
+    ) -> Tensor:
         """Return cosine and sine for each token of the grid, depth slowest.
 
         Args:
@@ -62,20 +72,24 @@ class AxialRotary(nn.Module):
             width: tokens along the third.
             cells: with three numbers, one entry for each cell of the grid after adaptive pooling to that size, at the
                 mean position of its tokens.
+            reduction: without ``cells``, one entry for each cell of so many tokens along each axis, likewise.
 
         Returns:
             Tensor of shape (2, N, R) with R = 3 * pairs.
         """
-        to = [depth, height, width] if cells is None else cells
-        shape = [to[0], to[1], to[2], self.frequencies.shape[0]]
+        if cells is None:
+            along = [self._reduced(size, reduction) for size in [depth, height, width]]
+        else:
+            along = [self._angles(depth, cells[0]), self._angles(height, cells[1]), self._angles(width, cells[2])]
+        shape = [along[0].shape[0], along[1].shape[0], along[2].shape[0], self.frequencies.shape[0]]
         angles = torch.cat(
             [
-                self._angles(depth, to[0])[:, None, None, :].expand(shape),
-                self._angles(height, to[1])[None, :, None, :].expand(shape),
-                self._angles(width, to[2])[None, None, :, :].expand(shape),
+                along[0][:, None, None, :].expand(shape),
+                along[1][None, :, None, :].expand(shape),
+                along[2][None, None, :, :].expand(shape),
             ],
             dim=-1,
-        ).reshape(to[0] * to[1] * to[2], 3 * self.frequencies.shape[0])
+        ).reshape(shape[0] * shape[1] * shape[2], 3 * shape[3])
         return torch.stack([angles.cos(), angles.sin()])
 
 

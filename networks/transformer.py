@@ -13,8 +13,9 @@ from networks.cross_attention import CrossAttentionBlock
 from networks.global_local_attention import GlobalLocalAttention
 from networks.load_hook import before_loading
 from networks.local_attention import BlockAttention
+from networks.pooled_attention import PooledAttention
 
-ATTENTIONS = ("global", "block", "global_local")
+ATTENTIONS = ("global", "pooled", "block", "global_local")
 
 
 class TransformerBlock(nn.Module):
@@ -35,12 +36,14 @@ class TransformerBlock(nn.Module):
         use_combined_linear: fused or separate QKV projections; same results.
         qk_norm: normalise queries and keys, see ``SABlock``.
         norm_eps: added to the variance by the layer norms.
-        attention: ``"global"`` (``SABlock``), ``"block"`` (``BlockAttention``) or ``"global_local"``
-            (``GlobalLocalAttention``). The local ones need tokens (B, D, H, W, C) and rotate by position themselves.
+        attention: ``"global"`` (``SABlock``), ``"pooled"`` (``PooledAttention``), ``"block"`` (``BlockAttention``) or
+            ``"global_local"`` (``GlobalLocalAttention``). All but the first need tokens (B, D, H, W, C) and rotate by
+            position themselves.
         block_size: tokens of a block along each axis, see ``BlockAttention``.
         shift: see ``BlockAttention``.
         fusion: see ``GlobalLocalAttention``.
         pooled_size: see ``GlobalLocalAttention``.
+        key_reduction: see ``PooledAttention``.
 
     Raises:
         ValueError: when an argument is out of range or has no meaning for the kind of attention.
@@ -71,6 +74,7 @@ class TransformerBlock(nn.Module):
         shift: int | Sequence[int] = 0,
         fusion: str = "add",
         pooled_size: int | Sequence[int] | None = None,
+        key_reduction: int = 2,
     ) -> None:
         super().__init__()
         check_attention(attention, save_attn, causal, include_fc)
@@ -86,7 +90,7 @@ class TransformerBlock(nn.Module):
             "norm_eps": norm_eps,
         }
         self.norm1 = nn.LayerNorm(hidden_size, eps=norm_eps)
-        self.attn: SABlock | BlockAttention | GlobalLocalAttention
+        self.attn: SABlock | PooledAttention | BlockAttention | GlobalLocalAttention
         if attention == "global":
             self.attn = SABlock(
                 hidden_size,
@@ -97,6 +101,8 @@ class TransformerBlock(nn.Module):
                 include_fc=include_fc,
                 **options,
             )
+        elif attention == "pooled":
+            self.attn = PooledAttention(hidden_size, num_heads, key_reduction, rotary=True, **options)
         elif attention == "block":
             self.attn = BlockAttention(hidden_size, num_heads, block_size, shift, rotary=True, **options)
         else:

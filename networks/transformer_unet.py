@@ -69,11 +69,12 @@ class TransformerUNet(nn.Module):
         use_combined_linear: fused or separate QKV projections; same results, same checkpoints.
         use_flash_attention: fused or eager attention kernel; same results.
         qk_norm: normalise queries and keys, see ``SABlock``.
-        attention: ``"global"``, ``"block"`` or ``"global_local"``, for all blocks or a list with one for each, see
-            ``TransformerBlock``. The blocks of each second local one are shifted by half.
+        attention: ``"global"``, ``"pooled"``, ``"block"`` or ``"global_local"``, for all blocks or a list with one for
+            each, see ``TransformerBlock``. The blocks of each second local one are shifted by half.
         block_size: tokens of a local block along each axis, one number or three.
         fusion: how ``"global_local"`` fuses its branches, see ``GlobalLocalAttention``.
         pooled_size: cells along each axis to which its global keys are averaged, or ``None``.
+        key_reduction: tokens along each axis that make one key of ``"pooled"``.
         spatial_attention: stages after which the feature map attends to itself, with a residual: ``"bottleneck"``
             (stride 8, after the blocks), ``"up4"``, ``"up2"`` or ``"up1"`` (full size). The cost grows with the
             square of the points.
@@ -111,6 +112,7 @@ class TransformerUNet(nn.Module):
         spatial_attention: Sequence[str] = (),
         num_outputs: int = 0,
         global_pool: str = "map",
+        key_reduction: int = 2,
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, position_grid=position_grid)
@@ -129,7 +131,7 @@ class TransformerUNet(nn.Module):
         self.rotary = AxialRotary(hidden_size // num_heads)
         flags = {"use_combined_linear": use_combined_linear, "use_flash_attention": use_flash_attention}
         rates = {"dropout_rate": dropout_rate, "qkv_bias": qkv_bias, "qk_norm": qk_norm}
-        local = {"fusion": fusion, "pooled_size": pooled_size}
+        local = {"fusion": fusion, "pooled_size": pooled_size, "key_reduction": key_reduction}
         self.blocks = make_blocks(kinds, block_size, (hidden_size, mlp_dim, num_heads), **flags, **rates, **local)
         self.norm = nn.LayerNorm(hidden_size)
 
@@ -214,7 +216,7 @@ def make_blocks(
     shifts = ([0, 0, 0], [size // 2 for size in ensure_tuple_rep(block_size, 3)])
     blocks = []
     for index, kind in enumerate(kinds):
-        local_before = sum(before != "global" for before in kinds[:index])
+        local_before = sum(before in ("block", "global_local") for before in kinds[:index])
         shift = shifts[local_before % 2]
         blocks.append(TransformerBlock(*sizes, attention=kind, block_size=block_size, shift=shift, **options))
     for block in blocks:

@@ -17,10 +17,9 @@ from bundle.cohort.messages import DONE, FAILED, SKIPPED, Case, Result, Settings
 from bundle.cohort.resume import standing_of
 from bundle.cohort.rows import row_of
 from bundle.errors import BundleError, error_line, root_cause
-from bundle.inference.pipeline import Outcome, pipeline
+from bundle.inference.pipeline import pipeline
 from bundle.io.whole import sweep
 from bundle.results import OutputPaths
-from bundle.warned import warnings_kept
 
 if TYPE_CHECKING:
     from bundle.inference.segmenter import Segmenter
@@ -35,7 +34,8 @@ logger = logging.getLogger(__name__)
 class _Begun:
     """A scan whose results are to be written, unless it has come to an end by now."""
 
-    seconds: float
+    case: Case
+    seconds: float = 0.0
     result: Result | None = None
     scan: dict[Any, Any] | None = None
     reason: str = ""
@@ -71,13 +71,12 @@ def attempts(
         segmenter: see :func:`make_segmenter`.
         settings: what it was made by.
     """
-    # One thread for both: a scan that is read while the network is at another costs a seventh more memory.
-    with pipeline(cases, lambda case: _begin(case, segmenter, settings)) as outcomes:
+    # One stage for both: a scan that is read while the network is at another costs a seventh more memory.
+    stages = (lambda case: _begin(case, segmenter, settings), lambda begun: _finish(begun, segmenter))
+    with pipeline(cases, *stages) as outcomes:
         for outcome in outcomes:
-            case = outcome.item
-            result = _finish(outcome, segmenter)
-            del outcome  # hundreds of megabytes
-            yield case, result
+            lines = tuple(dict.fromkeys(" ".join(str(warning).split()) for warning in outcome.warnings))
+            yield outcome.item, replace(outcome.get(), warnings=lines)
 
 
 def failure(case: Case, error: Exception) -> Result:
@@ -94,7 +93,7 @@ def _begin(case: Case, segmenter: Segmenter, settings: Settings) -> _Begun:
     try:
         begun = _computed(case, segmenter, settings)
     except Exception as error:  # of this scan alone
-        begun = _Begun(0.0, failure(case, error))
+        begun = _Begun(case, result=failure(case, error))
     begun.seconds = time.perf_counter() - started
     return begun
 
@@ -108,23 +107,18 @@ def _computed(case: Case, segmenter: Segmenter, settings: Settings) -> _Begun:
         if not settings.overwrite:
             standing = standing_of(paths, case.image, segmenter.maker, settings.trust_mtime)
             if standing.record is not None:
-                return _Begun(0.0, Result(SKIPPED, row_of(standing.record, paths)))
+                return _Begun(case, result=Result(SKIPPED, row_of(standing.record, paths)))
             reason = standing.reason
-    return _Begun(0.0, None, segmenter.compute(segmenter.read(case.image, folder)), reason)
+    return _Begun(case, scan=segmenter.compute(segmenter.read(case.image, folder)), reason=reason)
 
 
-def _finish(outcome: Outcome, segmenter: Segmenter) -> Result:
+def _finish(begun: _Begun, segmenter: Segmenter) -> Result:
     """Write the results of a scan and return what became of it."""
-    case: Case = outcome.item
-    begun: _Begun = outcome.get()
-    started, result, warned = time.perf_counter(), begun.result, list(outcome.warnings)
+    started, result = time.perf_counter(), begun.result
     if begun.scan is not None:
-        with warnings_kept() as kept:
-            try:
-                result = Result(DONE, row_of(None, segmenter.write(begun.scan)), reason=begun.reason)
-            except Exception as error:
-                result = failure(case, error)
-        warned += kept
+        try:
+            result = Result(DONE, row_of(None, segmenter.write(begun.scan)), reason=begun.reason)
+        except Exception as error:  # of this scan alone
+            result = failure(begun.case, error)
     assert result is not None
-    lines = tuple(dict.fromkeys(" ".join(str(warning).split()) for warning in warned))
-    return replace(result, warnings=lines, seconds=round(begun.seconds + time.perf_counter() - started, 3))
+    return replace(result, seconds=round(begun.seconds + time.perf_counter() - started, 3))

@@ -74,10 +74,33 @@ class PointwiseConv(nn.Conv3d):
         if not is_channels_last(x):
             return super().forward(x)
         voxels = x.movedim(1, -1).flatten(1, 3).transpose(1, 2)  # (B, C_in, N), a view
-        product = torch.matmul(self.weight.flatten(1), voxels)
-        if self.bias is not None:
-            product += self.bias[:, None].to(product.dtype)
+        # Not matmul: of weights that could have a gradient it makes (N, C_out), and reorders that.
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        product = torch.bmm(weight, voxels) if self.bias is None else torch.baddbmm(self.bias[:, None], weight, voxels)
         answer: Tensor = product.view(*product.shape[:2], *x.shape[2:])
+        return answer
+
+
+class OneChannelConv(nn.Conv3d):
+    """A convolution of images of one channel whose answer has its channels last, without gradients.
+
+    To PyTorch such an image has its channels first as well as last, and it chooses first: what follows then reorders
+    its feature maps, or adds maps of two orders, which is slow. It also has a slow kernel for small ones, left out.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, 1, D, H, W) to feature maps (B, C_out, D, H, W)."""
+        usual = x.dim() != 5 or x.shape[1] != 1 or torch.is_grad_enabled() or not torch.backends.mkldnn.is_available()
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        if usual or dtype not in (torch.float32, torch.bfloat16):
+            return super().forward(x)
+        x, weight = x.to(dtype), self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        batch, _, depth, height, width = x.shape
+        last = (depth * height * width, 1, height * width, width, 1)
+        x = x.contiguous().as_strided((batch, 1, depth, height, width), last)
+        padding, stride, dilation = (list(size) for size in (self.padding, self.stride, self.dilation))
+        answer: Tensor = torch.ops.aten.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
         return answer
 
 
@@ -85,14 +108,16 @@ def to_channels_last(network: nn.Module) -> nn.Module:
     """Let a network compute with channels last, exactly; its parameters keep their names and values.
 
     Returns:
-        ``network``, changed in place: the weights of convolutions are laid out anew, and group norms and pointwise
-        convolutions are those of this module.
+        ``network``, changed in place: the weights of convolutions are laid out anew, and group norms, convolutions of
+        one channel and pointwise ones are those of this module.
     """
     for module in network.modules():
         if type(module) is nn.GroupNorm:
             module.__class__ = ExactGroupNorm
         elif type(module) is nn.Conv3d and _is_pointwise(module):
             module.__class__ = PointwiseConv
+        elif type(module) is nn.Conv3d and _has_one_channel(module):
+            module.__class__ = OneChannelConv
         if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
     return network
@@ -103,3 +128,8 @@ def _is_pointwise(module: nn.Conv3d) -> bool:
     sizes = (*module.kernel_size, *module.stride)
     padding = module.padding if isinstance(module.padding, tuple) else (0,)
     return set(sizes) == {1} and not any(padding) and module.groups == 1
+
+
+def _has_one_channel(module: nn.Conv3d) -> bool:
+    """Tell whether a convolution takes images of one channel and pads them, if at all, with zeros by numbers."""
+    return module.in_channels == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)

@@ -3,7 +3,8 @@
 Nearly every scan is such a one, since preprocessing turns and resamples along the scan's own axes. Linear interpolation
 then separates into one pass for each axis, and a class need only be interpolated where it can win: some neighbour must
 give it at least the probability of chance, since the largest of N probabilities that sum to 1 is never below 1 / N.
-Probabilities exist for a few planes of the grid at a time.
+Probabilities exist for a few planes of the grid at a time. A scan whose voxels are the grid's needs none: the likeliest
+class of each is the answer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bundle.inference.winners import winners_of
+
 Affine = NDArray[np.floating[Any]]
 Range = tuple[int, int]
 
@@ -27,6 +30,8 @@ ALIGNED = 1e-6
 ONE_THREAD = 32768
 """Elements below which PyTorch keeps to one thread: on a busy machine, thousands of small steps that wait for a second
 thread take many times as long as they do alone."""
+ON_GRID = 1e-5
+"""How far from the grid's voxels, in voxels, a scan's may lie to be taken for them: no probability changes by more."""
 CERTAIN = 1 - 1e-3
 """Times 1 / N, so that no rounding leaves out a class that could win."""
 
@@ -48,6 +53,15 @@ class Axis:
     end: int
     lower: Tensor
     fraction: Tensor
+
+    def on_grid(self) -> bool:
+        """Tell whether each of the scan's voxels inside the grid lies on one of the grid's."""
+        way = self.fraction[self.first : self.end]
+        return bool(torch.minimum(way, 1 - way).amax() <= ON_GRID)
+
+    def nearest(self, first: int, end: int) -> Tensor:
+        """Return the nearest neighbours on the grid of a range of the scan's voxels."""
+        return self.lower[first:end] + self.fraction[first:end].round().long()
 
     def reached_from(self, low: int, high: int) -> tuple[int, int]:
         """Return the range of the scan's voxels inside the grid with a neighbour from ``low`` to ``high``."""
@@ -111,7 +125,12 @@ def _axis(scan_axis: int, step: float, start: float, grid_length: int, scan_leng
 
 
 def restore_aligned(
-    logits: Tensor, axes: list[Axis], channels: Tensor, planes: int = PLANES, first_plane: int = 0
+    logits: Tensor,
+    axes: list[Axis],
+    channels: Tensor,
+    planes: int = PLANES,
+    first_plane: int = 0,
+    winners: Tensor | None = None,
 ) -> None:
     """Interpolate class probabilities to the scan and write the largest one's class, a few planes at a time.
 
@@ -121,20 +140,50 @@ def restore_aligned(
         channels: shape of the scan, written to where the scan lies between planes of the logits.
         planes: planes of the scan worked on at a time.
         first_plane: index on the grid of the first plane of the logits.
+        winners: the likeliest class of each voxel of the logits, shape (X, Y, Z), where it is known: what lies between
+            voxels that are background need not be looked at.
     """
     turned = channels.permute([axis.scan_axis for axis in axes])  # a view: (X, Y, Z) of the grid
     if any(axis.end == axis.first for axis in axes):
         return
     first, last = axes[0].between_planes(first_plane, first_plane + logits.shape[1] - 1)
+    if all(axis.on_grid() for axis in axes):
+        found = (winners_of(logits) if winners is None else winners).to(turned)
+        ranges = [(first, last), *((axis.first, axis.end) for axis in axes[1:])]
+        for dim, (axis, ends) in enumerate(zip(axes, ranges, strict=True)):
+            found = found.index_select(dim, axis.nearest(*ends).to(found.device) - (0 if dim else first_plane))
+        turned[tuple(slice(*ends) for ends in ranges)] = found
+        return
     for start in range(first, last, planes):
         end = min(start + planes, last)
         low, high = (plane - first_plane for plane in axes[0].neighbours(start, end))
-        slab = _Slab(logits[:, low:high].float().softmax(dim=0), axes, start, end)
-        largest = slab.probabilities.new_zeros(end - start, *turned.shape[1:])
+        ranges = [(0, length) for length in logits.shape[2:]] if winners is None else _labelled(winners[low:high])
+        if ranges is None:
+            turned[start:end] = 0
+            continue
+        (top, bottom), (left, right) = ranges
+        probabilities = logits[:, low:high, top:bottom, left:right].float().softmax(dim=0)
+        slab = _Slab(probabilities, axes, start, end, ranges)
+        largest = probabilities.new_zeros(end - start, *turned.shape[1:])
         winner = torch.zeros(largest.shape, dtype=channels.dtype, device=channels.device)
         for channel, box in slab.boxes():
             slab.challenge(channel, box, largest, winner)
         turned[start:end] = winner
+
+
+def _labelled(winners: Tensor) -> list[Range] | None:
+    """Return the ranges along Y and Z of planes (x, Y, Z) outside of which all is background, an edge of it included.
+
+    ``None`` where all of it is.
+    """
+    found = (winners != 0).any(dim=0)
+    ranges = []
+    for dim in (1, 0):
+        where = found.any(dim=dim).nonzero()[:, 0].tolist()
+        if not where:
+            return None
+        ranges.append((max(0, where[0] - 1), min(len(found) if dim else found.shape[1], where[-1] + 2)))
+    return ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,16 +191,18 @@ class _Slab:
     """Some planes of the scan, and the probabilities that they are interpolated from.
 
     Attributes:
-        probabilities: shape (classes, x, Y, Z) on planes of the grid.
+        probabilities: shape (classes, x, y, z) on planes of the grid.
         axes: how the scan lies along the grid.
         start: first plane of the scan.
         end: plane after the last one.
+        ranges: of the grid along Y and Z, where the probabilities lie.
     """
 
     probabilities: Tensor
     axes: list[Axis]
     start: int
     end: int
+    ranges: list[Range]
 
     @property
     def most_voxels(self) -> int:
@@ -161,20 +212,28 @@ class _Slab:
     def boxes(self) -> Iterator[tuple[int, list[Range]]]:
         """Yield each class that can win, and the ranges of the scan's voxels along Y and Z where it can."""
         chance = CERTAIN / len(self.probabilities)
-        peaks = self.probabilities.amax(dim=1)  # (classes, Y, Z)
+        peaks = self.probabilities.amax(dim=1)  # (classes, y, z)
+        within = [self._within(axis, *ends) for axis, ends in zip(self.axes[1:], self.ranges, strict=True)]
         likely = [(peaks.amax(dim=dim) >= chance).cpu().numpy() for dim in (2, 1)]
         for channel in range(len(peaks)):
             found = [np.flatnonzero(where[channel]) for where in likely]
             if not all(len(where) for where in found):
                 continue
-            pairs = zip(self.axes[1:], found, strict=True)
-            box = [axis.reached_from(int(where[0]), int(where[-1])) for axis, where in pairs]
+            box = []
+            for axis, where, (low, _), (first, end) in zip(self.axes[1:], found, self.ranges, within, strict=True):
+                reached = axis.reached_from(int(where[0]) + low, int(where[-1]) + low)
+                box.append((max(reached[0], first), min(reached[1], end)))
             (first, end), depth = box
             if end <= first or depth[1] <= depth[0]:
                 continue
             rows = max(1, self.most_voxels // (depth[1] - depth[0]))
             for row in range(first, end, rows):
                 yield channel, [(row, min(row + rows, end)), depth]
+
+    @staticmethod
+    def _within(axis: Axis, low: int, high: int) -> Range:
+        """Return the range of the scan's voxels whose two neighbours lie in a range of the grid."""
+        return axis.between_planes(low, high - 1)
 
     def challenge(self, channel: int, box: list[Range], largest: Tensor, winner: Tensor) -> None:
         """Interpolate a class in its box and note where it exceeds the classes before it.
@@ -189,7 +248,10 @@ class _Slab:
         x, y, z = (
             axis.between(*ends, device) for axis, ends in zip(self.axes, [(self.start, self.end), *box], strict=True)
         )
-        grid = [slice(*axis.neighbours(*ends)) for axis, ends in zip(self.axes[1:], box, strict=True)]
+        grid = [
+            slice(*(place - low for place in axis.neighbours(*ends)))
+            for axis, ends, (low, _) in zip(self.axes[1:], box, self.ranges, strict=True)
+        ]
         values = self.probabilities[channel][:, grid[0], grid[1]]
         across = [slice(*ends) for ends in box]
         step = max(1, self.most_voxels // (len(y[0]) * len(z[0])))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bundle.errors import OptionError
 from bundle.inference.streamed import Notes, notes_of
+from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.record import apart_key, dropped_key
 
@@ -37,9 +38,6 @@ RIVAL = 0.01
 
 ROUNDS = 4
 """A piece that a class gains from another can be a stray one again; only noise needs more than two rounds."""
-
-UINT8_CLASSES = 256
-"""Winners are uint8, or int16 where they do not fit."""
 
 Voxels = NDArray[np.int64]
 """Indices, shape (3, K)."""
@@ -64,11 +62,10 @@ class LogitVotes:
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
-        self.dtype = torch.uint8 if len(logits) <= UINT8_CLASSES else torch.int16
 
     def winners(self) -> NDArray[Any]:
         """Return the winner of each voxel, shape (X, Y, Z)."""
-        return self.logits.argmax(dim=0).to(self.dtype).cpu().numpy()
+        return winners_of(self.logits).cpu().numpy()
 
     def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
         """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
@@ -83,7 +80,7 @@ class LogitVotes:
         x, y, z = torch.from_numpy(voxels).to(self.logits.device)
         with torch.inference_mode():
             self.logits[channel, x, y, z] = -torch.inf
-            return self.logits[:, x, y, z].argmax(dim=0).to(self.dtype).cpu().numpy()
+            return self.logits[:, x, y, z].argmax(dim=0).cpu().numpy()
 
 
 def _judged_pieces(
@@ -166,14 +163,18 @@ def take_strays(
     channels: Sequence[int],
     dropped: Counter[int] | None = None,
     apart: Counter[int] | None = None,
-) -> NDArray[np.bool_]:
-    """Do what :func:`keep_largest_components` does with votes of any kind, and return where a winner changed."""
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Do what :func:`keep_largest_components` does with votes of any kind.
+
+    Returns:
+        The winner of each voxel, and whether it changed, shape (X, Y, Z) both.
+    """
     winner = votes.winners()
     inherited = np.zeros(winner.shape, dtype=bool)
     dropped, apart = (Counter() if counts is None else counts for counts in (dropped, apart))
     gained = set(channels)
+    boxes = {channel: box for channel, box in enumerate(ndimage.find_objects(winner), 1) if box}
     for turn in range(ROUNDS):
-        boxes = {channel: box for channel, box in enumerate(ndimage.find_objects(winner), 1) if box}
         candidates, gained = sorted(gained), set()
         for channel in candidates:
             stray, large = _stray_voxels(votes, channel, winner, boxes.get(channel), inherited)
@@ -187,7 +188,7 @@ def take_strays(
             for heir in set(heirs.tolist()) & set(channels):
                 gained.add(heir)
                 boxes[heir] = _widened(boxes.get(heir), stray[:, heirs == heir])
-    return inherited
+    return winner, inherited
 
 
 def one_piece_channels(codes: Sequence[int], table: Sequence[Label], label_table: str | Path) -> list[int]:

@@ -17,16 +17,22 @@ from monai.transforms.transform import MapTransform
 from torch import Tensor
 
 from bundle.inference.streamed import Notes, notes_of
+from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, read_labels
 from bundle.results.record import confidence_key
 
 SLAB_BYTES = 1 << 25
 """Of the logits of voxels looked at together; those of labelled ones are copied."""
+VOXELS = 1 << 14
+"""Voxels whose margins are taken together: the logits of the labelled ones stay in the processor's cache."""
 
 
 def voxel_parts(logits: Tensor, voxels: int | None = None) -> Iterator[Tensor]:
     """Yield the logits of voxels that are looked at together, shape (classes, K), of planes (classes, X, Y, Z)."""
     voxels = voxels or max(1, SLAB_BYTES // (4 * len(logits)))
+    if logits.is_contiguous():
+        yield from logits.flatten(1).split(voxels, dim=1)  # views
+        return
     planes = max(1, voxels // max(1, logits.shape[2] * logits.shape[3]))
     for slab in logits.split(planes, dim=1):
         yield from slab.flatten(1).split(max(1, voxels), dim=1)
@@ -42,17 +48,25 @@ class Margins:
     def __init__(self, classes: int) -> None:
         self.sums, self.counts = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
 
-    def add(self, logits: Tensor, slab_voxels: int | None = None) -> None:
-        """Add voxels by their logits, shape (classes, X, Y, Z), unchanged."""
+    def add(self, logits: Tensor, winners: Tensor | None = None, slab_voxels: int = VOXELS) -> None:
+        """Add voxels by their logits, shape (classes, X, Y, Z), unchanged.
+
+        Args:
+            logits: of the voxels.
+            winners: the likeliest class of each, shape (X, Y, Z), where it is known.
+            slab_voxels: voxels looked at together.
+        """
+        start, classes = 0, (winners_of(logits) if winners is None else winners.to(logits.device)).flatten()
         for flat in voxel_parts(logits, slab_voxels):  # (classes, K)
-            # A tenth of an argmax's time; NaN counts as labelled, and a tie as background, as in argmax.
-            labelled = (~(flat[1:].amax(dim=0) <= flat[0])).nonzero()[:, 0]
-            values = flat[:, labelled].float()
-            largest, winner = values.max(dim=0, keepdim=True)
-            odds = (values - largest).exp_()
+            part = classes[start : start + flat.shape[1]]
+            start += flat.shape[1]
+            labelled = part.nonzero()[:, 0]
+            winner = part[labelled].long()
+            odds = flat.index_select(1, labelled).float()
+            odds = odds.sub_(odds.gather(0, winner[None])).exp_()
             total = odds.sum(dim=0)
-            second = odds.scatter_(0, winner, 0.0).amax(dim=0)
-            self.count(winner[0], ((1 - second) / total).nan_to_num_(nan=0.0))
+            second = odds.scatter_(0, winner[None], 0.0).amax(dim=0)
+            self.count(winner, ((1 - second) / total).nan_to_num_(nan=0.0))
 
     def count(self, winners: Tensor, margins: Tensor, sign: int = 1) -> None:
         """Add voxels by winner and margin, shape (K,) both; with a ``sign`` of -1 take them away."""
@@ -69,7 +83,7 @@ class Margins:
         }
 
 
-def mean_margins(logits: Tensor, slab_voxels: int | None = None) -> dict[int, float]:
+def mean_margins(logits: Tensor, slab_voxels: int = VOXELS) -> dict[int, float]:
     """Return the mean margin of each class over the voxels where it wins, background left out.
 
     The margin of a voxel is its largest probability minus the second largest: 0 for a toss-up, 1 for certainty. A class
@@ -77,13 +91,13 @@ def mean_margins(logits: Tensor, slab_voxels: int | None = None) -> dict[int, fl
 
     Args:
         logits: shape (classes, X, Y, Z), unchanged; the background is class 0.
-        slab_voxels: voxels looked at together; as many as ``SLAB_BYTES`` hold by default.
+        slab_voxels: voxels looked at together.
 
     Returns:
         0 to 1 by class, classes that win nowhere left out.
     """
     margins = Margins(len(logits))
-    margins.add(logits, slab_voxels)
+    margins.add(logits, slab_voxels=slab_voxels)
     return margins.means()
 
 

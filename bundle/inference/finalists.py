@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.inference.aligned import Affine, Axis, aligned_axes
-from bundle.inference.components import UINT8_CLASSES, Voxels
+from bundle.inference.components import Voxels
 from bundle.inference.confidence import Margins, voxel_parts
 from bundle.inference.restore import grid_positions
+from bundle.inference.winners import UINT8_CLASSES
 from bundle.io.scratch import IN_MEMORY, out_of_memory, scratch_array
 
 FINALISTS = 4

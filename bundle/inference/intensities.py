@@ -82,8 +82,8 @@ class ScaleIntensitiesd(MapTransform):
         for key in self.key_iterator(result):
             image = result[key]
             # Zero-dimensional tensors, whose difference is rounded as MONAI's ScaleIntensityRangePercentiles rounds it.
-            low: Any = percentile(image, self.lower)
-            high: Any = percentile(image, self.upper)
+            bounds: Any = percentile(image, [self.lower, self.upper])
+            low, high = bounds[0], bounds[1]
             source = "percentiles"
             spacing = affine_to_spacing(image.affine).tolist() if isinstance(image, MetaTensor) else [1.0] * 3
             inside = measure_inside(np.asarray(image[0].cpu()), spacing)

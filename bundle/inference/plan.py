@@ -16,8 +16,9 @@ from bundle.errors import InputError, OptionError
 from bundle.inference.calibration import Calibration, Calibrations, resident
 from bundle.inference.confidence import SLAB_BYTES
 from bundle.inference.finalists import Finalists
-from bundle.inference.restore import PROBABILITY_BYTES, UINT8_CLASSES
+from bundle.inference.restore import PROBABILITY_BYTES
 from bundle.inference.slabs import Windows
+from bundle.inference.winners import UINT8_CLASSES
 from bundle.machine import available_memory
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}

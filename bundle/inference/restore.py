@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from monai.config.type_definitions import KeysCollection
 from monai.transforms.transform import MapTransform
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from bundle.inference.aligned import PLANES, Affine, aligned_axes, restore_aligned
 from bundle.inference.streamed import notes_of
+from bundle.inference.winners import UINT8_CLASSES, winners_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
 from bundle.results.probabilities import soft_key
 
@@ -29,8 +31,8 @@ SLAB_VOXELS = 1_000_000
 PROBABILITY_BYTES = 1 << 27
 """Of the probabilities that are held at a time: a third of those of a head."""
 MIXED = -1
-UINT8_CLASSES, MOST_CLASSES = 256, 32767
-"""Channels are uint8, or int16 where they do not fit."""
+MOST_CLASSES = 32767
+"""Of channels in int16."""
 
 
 def _agreed_class(classes: Tensor) -> Tensor:
@@ -129,7 +131,7 @@ def _restore_anywhere(
         first_plane: index on the grid of the first plane of the logits.
     """
     grid = list(logits.shape[1:])
-    classes = logits.argmax(dim=0).to(torch.int16)
+    classes = winners_of(logits).to(torch.int16)
     to_planes = to_grid.copy()
     to_planes[0, 3] -= first_plane
     box = _labelled_box(classes, np.linalg.inv(to_planes), channels.shape)
@@ -198,6 +200,7 @@ def restore_planes(
     depth: int,
     first_plane: int = 0,
     slab_voxels: int = SLAB_VOXELS,
+    winners: Tensor | None = None,
 ) -> None:
     """Write the class of each voxel of a scan that lies between some planes of the network's grid.
 
@@ -211,13 +214,14 @@ def restore_planes(
         depth: planes of the whole grid.
         first_plane: index on the grid of the first plane of the logits.
         slab_voxels: voxels of the scan worked on at a time.
+        winners: the likeliest class of each voxel of the logits, shape (X, Y, Z), where it is known.
     """
     plane_bytes = 4 * logits[:, 0].numel()
     axes = aligned_axes(to_grid, torch.Size([depth, *logits.shape[2:]]), tuple(channels.shape))
     if axes is not None:
         plane = channels.numel() // channels.shape[axes[0].scan_axis]
         planes = min(PLANES, slab_voxels // max(1, plane), PROBABILITY_BYTES // plane_bytes)
-        restore_aligned(logits, axes, channels, max(1, planes), first_plane)
+        restore_aligned(logits, axes, channels, max(1, planes), first_plane, winners)
         return
     planes = max(1, PROBABILITY_BYTES // plane_bytes)
     for start in range(0, logits.shape[1] - 1, planes):
@@ -242,13 +246,13 @@ class RestoreLabelMapd(MapTransform):
         self.codes = channel_codes(read_labels(label_table))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the data with int16 numpy label maps of the file's shape."""
+        """Return the data with int16 numpy label maps of the file's shape, in the file's order."""
         result = dict(data)
         image = result[self.image_key]
         for key in self.key_iterator(result):
             value = result[key].as_subclass(torch.Tensor)
             if (notes := notes_of(result[key])) is not None:
-                result[key], result[soft_key(key)] = self.codes[value.cpu().numpy()], notes.maps
+                result[key], result[soft_key(key)] = self._in_codes(value), notes.maps
                 continue
             channels = restore_labels(
                 value,
@@ -256,5 +260,9 @@ class RestoreLabelMapd(MapTransform):
                 np.asarray(image.meta["original_affine"], dtype=np.float64),
                 [int(length) for length in image.meta["spatial_shape"]],
             )
-            result[key] = self.codes[channels.cpu().numpy()]
+            result[key] = self._in_codes(channels)
         return result
+
+    def _in_codes(self, channels: Tensor) -> NDArray[np.int16]:
+        codes: NDArray[np.int16] = self.codes[np.asfortranarray(channels.cpu().numpy())]
+        return codes

@@ -108,7 +108,7 @@ def logit_slabs(
             buffer.let_go(start)
         for places in _row(windows, start):
             logits = network(torch.cat([image[(slice(None), slice(None), *place)] for place in places]))
-            logits = logits.to(image.dtype) * weights
+            logits = logits.to(image.dtype)
             if buffer is None:
                 buffer = _Buffer(logits, [windows.size[axis] for axis in order], windows.window[order[0]])
             for place, part in zip(places, logits, strict=True):
@@ -146,9 +146,9 @@ class _Buffer:
         self.weights = logits.new_zeros(self.sums.shape[1:])
 
     def add(self, logits: Tensor, weights: Tensor, across: tuple[slice, ...]) -> None:
-        """Add a window that starts at ``base``; axes (classes, planes, A, B) and (planes, A, B)."""
+        """Add a window that starts at ``base`` by its weights; axes (classes, planes, A, B) and (planes, A, B)."""
         place = (slice(self.seam, self.seam + self.depth), *across)
-        self.sums[(slice(None), *place)] += logits
+        self.sums[(slice(None), *place)].addcmul_(logits, weights)  # in one pass: half the time of two
         self.weights[place] += weights
 
     def finished(self, end: int) -> tuple[int, Tensor]:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from bundle.errors import OptionError
 from bundle.inference.aligned import Affine
 from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
-from bundle.inference.components import keep_largest_components, one_piece_channels, take_strays
+from bundle.inference.components import LogitVotes, one_piece_channels, take_strays
 from bundle.inference.confidence import Margins
 from bundle.inference.finalists import Finalists
 from bundle.inference.plan import Plan, held_memory, is_scarce, make_plan, parse_size
@@ -36,6 +36,7 @@ from bundle.inference.slabs import Windows, logit_slabs
 from bundle.inference.soft import add_planes, map_channels
 from bundle.inference.streamed import Notes, with_notes
 from bundle.inference.windows import WindowInferer, memory_for
+from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, read_labels
 from bundle.results.probabilities import ProbabilityMaps
 
@@ -97,17 +98,20 @@ class _Reduction:
     def take(self, first: int, logits: Tensor) -> None:
         """Take the logits of planes, the last ones of which come again, see ``logit_slabs``; they may be changed."""
         fresh = logits[:, 1:] if first else logits
+        winners: Tensor | None = None
         if self.finalists is not None:
             self.finalists.add(fresh, first + 1 if first else 0)
         elif self.one_piece:
-            keep_largest_components(logits, self.one_piece, self.dropped, self.apart)
-        restore_planes(logits, self.to_grid, self.channels, self.grid[0], first)
-        self.margins.add(fresh)
+            taken, _ = take_strays(LogitVotes(logits), self.one_piece, self.dropped, self.apart)
+            winners = torch.from_numpy(taken).to(logits.device)
+        winners = winners_of(logits) if winners is None else winners
+        restore_planes(logits, self.to_grid, self.channels, self.grid[0], first, winners=winners)
+        self.margins.add(fresh, winners[1:] if first else winners)
 
     def finish(self) -> Notes:
         """Take stray pieces, where that could not be done before, and return what was found."""
         if self.finalists is not None:
-            changed = take_strays(self.finalists, self.one_piece, self.dropped, self.apart)
+            _, changed = take_strays(self.finalists, self.one_piece, self.dropped, self.apart)
             self.finalists.restore(changed, self.to_grid, self.channels)
             self.finalists.correct(self.margins, changed)
         return Notes(dict(+self.dropped), dict(+self.apart), self.margins.means())

@@ -175,12 +175,12 @@ def _head(image: NDArray[np.float64]) -> NDArray[np.bool_]:
     head = image > np.median(bright) / 7
     filled: NDArray[np.bool_] = head.copy()
     for axis in range(3):
-        for plane, result in zip(np.moveaxis(head, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
-            result |= ndimage.binary_fill_holes(plane)
+        within = np.expand_dims(ndimage.generate_binary_structure(2, 1), axis)  # neighbours in the same plane alone
+        filled |= ndimage.binary_fill_holes(head, within)
     return filled
 
 
 def _share_of_faces(image: NDArray[Any], value: Any) -> float:
     """Return how large a share of the six faces of the volume has a value."""
-    faces = [image.take(end, axis) == value for axis in range(3) for end in (0, -1)]
+    faces = [np.moveaxis(image, axis, 0)[end] == value for axis in range(3) for end in (0, -1)]
     return float(sum(np.count_nonzero(face) for face in faces) / sum(face.size for face in faces))

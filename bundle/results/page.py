@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ ANCHORS = {"center": "mm", "left": "lm"}
 HALO_WIDTH = 1
 BACKGROUND = (16, 16, 18)
 TEXT_COLOUR = (0.88, 0.88, 0.88)
+DRAWN = 256
+"""Texts of a font whose pixels are kept."""
 COMPRESSION = 3
 """zlib's level: a picture is 6 % larger than at the usual 6, and written in half of the time."""
 
@@ -69,7 +71,8 @@ class Page:
     """An 8-bit RGB canvas, shape (height, width, 3), and the text that goes on top of it."""
 
     def __init__(self, width: int, height: int) -> None:
-        self.canvas = np.full((height, width, 3), BACKGROUND, dtype=np.uint8)
+        line = np.full((width, 3), BACKGROUND, dtype=np.uint8)
+        self.canvas = np.repeat(line[None], height, axis=0)
         self.texts: list[Text] = []
 
     def paint(self, left: int, top: int, pixels: Pixels) -> None:
@@ -102,4 +105,7 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
         from matplotlib.font_manager import findfont
 
         path = Path(findfont("DejaVu Sans Mono" if name == LETTER_FONT else "DejaVu Sans"))
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    font = ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    # The letters at the edges of panels are drawn over and over again.
+    font.getmask2 = lru_cache(DRAWN)(font.getmask2)  # type: ignore[method-assign, assignment]
+    return font

@@ -32,13 +32,17 @@ def structure_panel(
     """
     panel = _grey(scene, plane, index, size, scene.labelled)
     codes = _codes(scene, plane, index, size, scene.labelled)
-    outline = _outline(codes)
-    for code in np.unique(codes).tolist():
-        if code in present:
-            label, inside = present[code], codes == code
-            alpha = RIGHT_FILL_ALPHA if label.side == "right" else FILL_ALPHA
-            panel[inside] += alpha * (np.array(label.colour) - panel[inside])
-            panel[inside & outline] = label.colour
+    if present:
+        labels = sorted(present.values(), key=lambda label: label.code)
+        known = np.array([label.code for label in labels])
+        place = np.searchsorted(known, codes).clip(max=len(known) - 1)
+        inside = known[place] == codes
+        colours = np.array([label.colour for label in labels], dtype=np.float64)
+        alphas = np.array([[RIGHT_FILL_ALPHA if label.side == "right" else FILL_ALPHA] for label in labels])
+        filled, below = place[inside], panel[inside]
+        panel[inside] = below + alphas[filled] * (colours[filled] - below)
+        edge = inside & _outline(codes)
+        panel[edge] = colours[place[edge]]
     return np.round(panel).astype(np.uint8)
 
 

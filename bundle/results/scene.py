@@ -124,6 +124,7 @@ def _bounding_box(mask: NDArray[np.bool_]) -> tuple[Array, Array]:
 
 def _window(image: Array) -> tuple[float, float]:
     """Return the percentiles of the non-zero voxels to show as black and as white."""
-    shown = image[(image != 0) & np.isfinite(image)]
+    values = image.ravel(order="K")  # as they lie in memory
+    shown = values[(values != 0) & np.isfinite(values)]
     low, high = np.percentile(shown, WINDOW_PERCENTILES) if shown.size else (0.0, 1.0)
     return (float(low), float(high)) if high > low else (float(low) - 1.0, float(low))

@@ -35,6 +35,8 @@ COLUMNS = (
 )
 
 
+MOST_CODES = 1 << 16
+"""Range of codes up to which each has a counter; beyond it they are sorted."""
 SOFT_COLUMN = "soft_volume_mm3"
 """The last column, where there are probability maps."""
 
@@ -165,15 +167,26 @@ def count_voxels(label_map: LabelArray, table: Sequence[Label]) -> Counter[int]:
         raise ValueError(f"label_map: must have 3 dimensions, found shape {label_map.shape}.")
     if not np.issubdtype(label_map.dtype, np.integer):
         raise ValueError(f"label_map: must be integer codes, found dtype {label_map.dtype}.")
-    voxels: Counter[int] = Counter()
-    # Slice by slice: np.unique sorts a copy, which for a whole large scan would double the memory in use.
-    for plane in label_map:
-        codes, counts = np.unique(plane, return_counts=True)
-        voxels.update(dict(zip(codes.tolist(), counts.tolist(), strict=True)))
+    voxels = _count(label_map)
     unknown = sorted(set(voxels) - {label.code for label in table})
     if unknown:
         raise ValueError(f"label_map: codes {unknown} are not in the label table.")
     return voxels
+
+
+def _count(label_map: LabelArray) -> Counter[int]:
+    """Count the voxels of each code, slice by slice as they lie in memory: what is counted is a copy in 64 bits."""
+    planes = label_map.T if label_map.flags.f_contiguous else label_map
+    low, high = (int(end) for end in (label_map.min(), label_map.max())) if label_map.size else (0, 0)
+    if high - low >= MOST_CODES:
+        voxels: Counter[int] = Counter()
+        for plane in planes:
+            voxels.update(dict(zip(*(part.tolist() for part in np.unique(plane, return_counts=True)), strict=True)))
+        return voxels
+    counts = np.zeros(high - low + 1, dtype=np.int64)
+    for plane in planes:
+        counts += np.bincount(plane.ravel().astype(np.int64) - low, minlength=len(counts))
+    return Counter({low + code: int(counts[code]) for code in np.flatnonzero(counts).tolist()})
 
 
 def write_volumes(
@@ -213,7 +226,7 @@ def border_areas(label_map: LabelArray, affine: NDArray[Any]) -> dict[int, float
     for axis in range(3):
         voxel_mm2 = float(np.linalg.norm(np.cross(edges[(axis + 1) % 3], edges[(axis + 2) % 3])))
         for end in (0, -1):
-            codes, counts = np.unique(np.take(label_map, end, axis=axis), return_counts=True)
+            codes, counts = np.unique(np.moveaxis(label_map, axis, 0)[end], return_counts=True)
             for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
                 areas[code] += count * voxel_mm2
     return dict(areas)

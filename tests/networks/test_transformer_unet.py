@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from networks import BlockAttention, GlobalLocalAttention, SpatialAttention, TransformerUNet
+from networks import BlockAttention, GlobalLocalAttention, PooledAttention, SpatialAttention, TransformerUNet
 
 SMALL = {
     "out_channels": 5,
@@ -61,6 +61,7 @@ def test_checkpoint_of_the_other_layout_loads(combined):
 VARIANTS = [
     {"use_combined_linear": True, "use_flash_attention": False},
     {"use_combined_linear": False, "use_flash_attention": True},
+    {"attention": "pooled"},
     {"attention": "block", "block_size": 2},
     {"attention": ["global", "global_local"], "pooled_size": 2, "fusion": "gate"},
     {"spatial_attention": ["bottleneck", "up4"], "qk_norm": True},
@@ -132,7 +133,13 @@ def test_spatial_attention_starts_without_effect():
 
 
 @pytest.mark.parametrize(
-    "options", [{"attention": "block"}, {"attention": "global_local", "pooled_size": 2}, {"spatial_attention": ["up4"]}]
+    "options",
+    [
+        {"attention": "pooled"},
+        {"attention": "block"},
+        {"attention": "global_local", "pooled_size": 2},
+        {"spatial_attention": ["up4"]},
+    ],
 )
 def test_config_chooses_the_attention(options):
     config = ConfigParser()
@@ -140,7 +147,12 @@ def test_config_chooses_the_attention(options):
     config.update({f"network_def#{name}": value for name, value in options.items()})
     network = config.get_parsed_content("network_def")
     kinds = {type(module) for module in network.modules()}
-    wanted = {"block": BlockAttention, "global_local": GlobalLocalAttention, "global": SpatialAttention}
+    wanted = {
+        "pooled": PooledAttention,
+        "block": BlockAttention,
+        "global_local": GlobalLocalAttention,
+        "global": SpatialAttention,
+    }
     assert wanted[options.get("attention", "global")] in kinds
 
 
@@ -167,7 +179,7 @@ def test_every_parameter_gets_a_gradient():
         ({"channels": (8, 16)}, r"channels must have 3 entries, got \[8, 16\]"),
         ({"position_grid": (3,)}, r"position_grid must have 3 entries, got \[3\]"),
         ({"hidden_size": 25}, "divisible by num_heads"),
-        ({"attention": "local"}, "one of global, block, global_local, got 'local'"),
+        ({"attention": "local"}, "one of global, pooled, block, global_local, got 'local'"),
         ({"attention": ["global"]}, "one name or 2, one for each block"),
         ({"spatial_attention": "up4"}, "a list of bottleneck, up4, up2, up1, got 'up4'"),
         ({"spatial_attention": ["up8"]}, "a list of bottleneck"),

@@ -35,11 +35,12 @@ def segment(scans, tiny_config, tmp_path_factory):
 @pytest.mark.parametrize(
     ("number", "code", "line"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_signal_ends_in_one_line_and_leaves_what_was_done(segment, tmp_path, number, code, line):
-    done = segment(tmp_path / f"out{code}", signal=number, wait=tmp_path / f"out{code}" / "second")
+def test_signal_ends_in_one_line_and_what_is_being_written_is_written_whole(segment, tmp_path, number, code, line):
+    out = tmp_path / f"out{code}"
+    done = segment(out, signal=number, wait=out / "second")
     assert (done.code, done.lines) == (code, [line])
-    assert [path.name for path in (tmp_path / f"out{code}").iterdir()] == ["first"]
-    assert len(list((tmp_path / f"out{code}" / "first").iterdir())) == 5
+    assert sorted(path.name for path in out.iterdir()) == ["first", "second"]
+    assert [len(list((out / name).iterdir())) for name in ("first", "second")] == [5, 5]
     assert "second" not in done.out
 
 

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.engines.channels_last import ExactGroupNorm, PointwiseConv, is_channels_last, to_channels_last
+from bundle.engines.channels_last import (
+    ExactGroupNorm,
+    OneChannelConv,
+    PointwiseConv,
+    is_channels_last,
+    to_channels_last,
+)
 from networks import UNETR, TransformerUNet
 
 CHANNELS_LAST = torch.channels_last_3d
@@ -76,6 +82,38 @@ def test_pointwise_convolution_has_channels_first(bias):
     assert isinstance(found, PointwiseConv)
     assert found(x).is_contiguous()
     assert (found(x) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(12, 10, 9), (40, 30, 24)], ids=["small", "large"])
+@pytest.mark.parametrize(
+    "options",
+    [{"padding": 1, "bias": False}, {"stride": (2, 1, 3), "padding": (0, 1, 2)}, {"dilation": 2}],
+    ids=["same size", "strides", "dilated"],
+)
+def test_convolution_of_one_channel_has_channels_last(size, options):
+    conv, x = nn.Conv3d(1, 16, 3, **options), torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    expected = copy.deepcopy(conv).double()(x.double())
+    found = to_channels_last(nn.Sequential(conv))[0]
+    assert isinstance(found, OneChannelConv)
+    with torch.inference_mode():
+        assert is_channels_last(found(x))
+        assert (found(x) - expected).abs().max() < 1e-5
+        with torch.autocast("cpu", torch.bfloat16):
+            assert found(x).dtype == torch.bfloat16
+            assert (found(x).double() - expected).abs().max() < 0.02
+    assert torch.equal(copy.deepcopy(found).double()(x.double()), expected)
+    x.requires_grad_()
+    found(x).sum().backward()
+    assert x.grad.abs().any()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [nn.Conv3d(1, 8, 3, padding="same"), nn.Conv3d(1, 8, 3, padding=1, padding_mode="replicate")],
+    ids=["padding by name", "padding that is not of zeros"],
+)
+def test_other_convolutions_of_one_channel_stay(conv):
+    assert type(to_channels_last(nn.Sequential(conv))[0]) is nn.Conv3d
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from bundle.inference import restore_labels
 from bundle.inference.aligned import aligned_axes
+from bundle.inference.restore import empty_channels, restore_planes
+from bundle.inference.winners import winners_of
 
 CLASSES = 4
 
@@ -91,7 +93,10 @@ def test_nothing_found_is_all_background():
 
 
 def random_case(seed):
-    """Return logits, their affine and a scan's, of random shapes, spacings, orders and directions of the axes."""
+    """Return logits, their affine and a scan's, of random shapes, spacings, orders and directions of the axes.
+
+    In a quarter of them the scan's voxels inside the grid are the grid's.
+    """
     random = np.random.default_rng(seed)
     classes = int(random.choice([2, 3, 12, 40]))
     logits = random.standard_normal((classes, *random.integers(2, 14, 3))) * random.choice([0.5, 3.0, 30.0])
@@ -101,6 +106,8 @@ def random_case(seed):
     scan = np.eye(4)
     scan[:3, :3] = turn * random.uniform(0.4, 2.5, 3)
     scan[:3, 3] = random.uniform(-4, 12, 3)
+    if seed % 4 == 0:
+        scan[:3, :3], scan[:3, 3] = turn, scan[:3, 3].round()
     world = rotation(random.uniform(-40, 40), 0) @ rotation(random.uniform(-40, 40), 2)
     return torch.from_numpy(logits).float(), world, world @ scan, tuple(random.integers(1, 20, 3).tolist())
 
@@ -135,3 +142,23 @@ def test_more_classes_than_a_byte_holds(turn):
 def test_bad_logits_are_refused(shape):
     with pytest.raises(ValueError, match="logits must have the shape"):
         restore_labels(torch.zeros(shape), np.eye(4), np.eye(4), (4, 4, 4))
+
+
+@pytest.mark.parametrize("name", SCANS)
+@pytest.mark.parametrize("structure", [np.s_[:, 3:6, 5:9, 2:4], np.s_[:, :2, :1, -1:], np.s_[:, 0:0]])
+def test_known_winners_spare_what_lies_in_the_background_and_change_nothing(name, structure):
+    scan_affine, shape = SCANS[name]
+    to_grid = np.linalg.inv(GRID_AFFINE) @ scan_affine
+    logits = torch.full((CLASSES, 14, 16, 12), -4.0)
+    logits[0] = 3
+    logits[structure] = make_logits()[structure]
+    found = []
+    for winners in (None, winners_of(logits)):
+        channels = empty_channels(shape, logits)
+        for part in (slice(0, 6), slice(5, 14)):  # planes come apart, and the last one again
+            known = None if winners is None else winners[part]
+            restore_planes(logits[:, part], to_grid, channels, 14, part.start, winners=known)
+        found.append(channels)
+    assert torch.equal(*found)
+    if structure[1] == slice(3, 6):
+        assert found[0].any()

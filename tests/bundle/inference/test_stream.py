@@ -42,9 +42,10 @@ def cases(draw):
     order, signs = draw(st.permutations(range(3))), [draw(st.sampled_from([-1, 1])) for _ in range(3)]
     spacing = [draw(st.floats(0.4, 3.0)) for _ in range(3)]
     scan = np.eye(4)
-    scan[:3, :3] = (np.eye(3)[order] * signs) * spacing
-    scan[:3, 3] = [draw(st.floats(-3, length + 2)) for length in size]
-    if draw(st.booleans()):
+    on_grid = draw(st.integers(0, 3)) == 0  # its voxels are the image's, as those of a scan that was only cropped
+    scan[:3, :3] = (np.eye(3)[order] * signs) * (1.0 if on_grid else spacing)
+    scan[:3, 3] = [draw(st.integers(-3, length + 2) if on_grid else st.floats(-3, length + 2)) for length in size]
+    if not on_grid and draw(st.booleans()):
         scan = scan @ rotation(draw(st.floats(-40, 40)), draw(st.integers(0, 2)))
     shape = tuple(draw(st.integers(1, 18)) for _ in range(3))
     return windows, scan, shape, draw(st.sampled_from([2, 3, 7, 33, 300])), draw(st.integers(0, 2**16))

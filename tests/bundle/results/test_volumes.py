@@ -13,6 +13,7 @@ from bundle.errors import ExistsError
 from bundle.io.whole import whole_file
 from bundle.labels import Label, read_labels
 from bundle.results import StructureVolume, structure_volumes, write_volumes
+from bundle.results.volumes import count_voxels
 
 TABLE = read_labels()
 BLOCKS = [Label(0, 0, "Background", (0, 0, 0)), Label(1, 7, "A", (255, 0, 0)), Label(2, 3, "B", (0, 0, 255))]
@@ -181,3 +182,11 @@ def test_results_load_no_drawing_backend():
     program = "import sys, bundle.results.volumes; print('matplotlib.backends.backend_agg' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("codes", [(0, 3, 7), (-2, 0, 250), (0, 5, 70_000), (0, -(2**40), 2**40)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_voxels_are_counted_whatever_the_codes_and_however_they_lie(codes, order):
+    table = [Label(channel, code, str(code), (0, 0, 0)) for channel, code in enumerate(codes)]
+    label_map = np.array(np.random.default_rng().choice(codes, size=(6, 7, 5)), order=order)
+    assert count_voxels(label_map, table) == {code: int((label_map == code).sum()) for code in codes}
