@@ -92,15 +92,8 @@ class TransformerBlock(nn.Module):
         self.norm1 = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.attn: SABlock | PooledAttention | BlockAttention | GlobalLocalAttention
         if attention == "global":
-            self.attn = SABlock(
-                hidden_size,
-                num_heads,
-                save_attn=save_attn,
-                causal=causal,
-                sequence_length=sequence_length,
-                include_fc=include_fc,
-                **options,
-            )
+            whole: dict[str, Any] = {"causal": causal, "sequence_length": sequence_length, "include_fc": include_fc}
+            self.attn = SABlock(hidden_size, num_heads, save_attn=save_attn, **whole, **options)
         elif attention == "pooled":
             self.attn = PooledAttention(hidden_size, num_heads, key_reduction, rotary=True, **options)
         elif attention == "block":

@@ -148,11 +148,8 @@ def restore_aligned(
         return
     first, last = axes[0].between_planes(first_plane, first_plane + logits.shape[1] - 1)
     if all(axis.on_grid() for axis in axes):
-        found = (winners_of(logits) if winners is None else winners).to(turned)
-        ranges = [(first, last), *((axis.first, axis.end) for axis in axes[1:])]
-        for dim, (axis, ends) in enumerate(zip(axes, ranges, strict=True)):
-            found = found.index_select(dim, axis.nearest(*ends).to(found.device) - (0 if dim else first_plane))
-        turned[tuple(slice(*ends) for ends in ranges)] = found
+        found = winners_of(logits) if winners is None else winners
+        _take_winners(found, axes, turned, (first, last), first_plane)
         return
     for start in range(first, last, planes):
         end = min(start + planes, last)
@@ -169,6 +166,23 @@ def restore_aligned(
         for channel, box in slab.boxes():
             slab.challenge(channel, box, largest, winner)
         turned[start:end] = winner
+
+
+def _take_winners(winners: Tensor, axes: list[Axis], turned: Tensor, planes: Range, first_plane: int) -> None:
+    """Write the class of each voxel of a scan that lies on the grid, see :func:`restore_aligned`.
+
+    Args:
+        winners: the likeliest class of each voxel of the logits, shape (X, Y, Z).
+        axes: how the scan lies along X, Y and Z.
+        turned: the scan's channels, axes in the order of the grid's.
+        planes: range of the scan along X.
+        first_plane: index on the grid of the first plane of the logits.
+    """
+    ranges = [planes, *((axis.first, axis.end) for axis in axes[1:])]
+    for dim, (axis, ends) in enumerate(zip(axes, ranges, strict=True)):
+        place = axis.nearest(*ends) - (0 if dim else first_plane)
+        winners = winners.index_select(dim, place.to(winners.device))
+    turned[tuple(slice(*ends) for ends in ranges)] = winners.to(turned)
 
 
 def _labelled(winners: Tensor) -> list[Range] | None:
