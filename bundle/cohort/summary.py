@@ -123,7 +123,7 @@ def describe_columns(measures: Sequence[str]) -> dict[str, Any]:
         "worker": {"Description": "What segmented it, or found its result"},
         "attempts": {"Description": "How often it was tried"},
         "flags": {"Description": "Reasons to look twice, see docs/results.md, separated by semicolons"},
-        "quality": {"Description": "Predicted quality, where the model has such an output"},
+        "quality": {"Description": "Lowest predicted Dice of a group of structures, where the model predicts it"},
         "outliers": {
             "Description": f"Columns with a robust z-score beyond {LIMIT} in this cohort, the farthest first: distance "
             f"from the median over {CONSISTENT} MAD, of the logarithm for volumes; looked for from {FEWEST} scans on",
