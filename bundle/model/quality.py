@@ -24,8 +24,10 @@ def check_quality(content: Mapping[str, Any]) -> str | None:
     if groups is None:
         return None
     network = content["network_def"] or {}
-    if network.get("num_outputs", 0) != len(groups) or not network.get("bounded_outputs", False):
-        return f"{len(groups)} groups for {network.get('num_outputs', 0)} bounded outputs of the network"
+    if network.get("num_outputs", 0) != len(groups):
+        return f"{len(groups)} groups for {network.get('num_outputs', 0)} outputs of the network"
+    if not network.get("bounded_outputs", False):
+        return "outputs of a network that are not bounded"
     unknown = sorted({code for codes in groups.values() for code in codes} - set(content["labels"]["codes"][1:]))
     return f"the code {unknown[0]}, which is no structure's" if unknown else None
 

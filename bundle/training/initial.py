@@ -12,13 +12,16 @@ from bundle.io.weights import read_weights
 from bundle.training.checkpoints import checkpoint_epochs
 
 SHOWN = 4
+HEAD = "scan_head."
+"""Names of the parameters of outputs for the scan start so."""
 
 
 class InitialWeights:
     """Load a state dict into the network before the first step.
 
     MONAI's ``CheckpointLoader(strict_shape=False)`` looks for the parameters one level too high when it is given a
-    plain state dict, loads none of them and reports success.
+    plain state dict, loads none of them and reports success. Outputs for the scan that the file has and the network has
+    not are left out.
 
     Args:
         path: file of a state dict.
@@ -51,6 +54,8 @@ class InitialWeights:
         network = getattr(self.network, "module", self.network)
         wanted: dict[str, Tensor] = network.state_dict()
         found = read_weights(self.path)
+        if not any(name.startswith(HEAD) for name in wanted):  # what judges results judges those of its own trunk alone
+            found = {name: value for name, value in found.items() if not name.startswith(HEAD)}
         # Names that the network does not have may be those of the other QKV layout, which it converts as it loads.
         other = {name for name, own in wanted.items() if name in found and found[name].shape != own.shape}
         try:

@@ -17,9 +17,8 @@ from bundle.io.weights import read_weights
 from bundle.model.folder import MODEL_FILE, Model
 from bundle.model.network import NETWORKS
 from bundle.model.quality import QualityGroups
+from bundle.training.initial import HEAD
 
-HEAD = "scan_head."
-"""Names of the parameters that are trained start so."""
 TRUNK = "networks.TransformerUNet"
 """The network that has tokens and outputs for the scan."""
 

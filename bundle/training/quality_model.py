@@ -57,6 +57,7 @@ class QualityModel(TrainedModel):
                 "steps": 0,
                 "scores": None,
             },
+            "licence": self.licence or self.trunk.content["licence"],
             "fingerprint": self.fingerprint,
             "versions": versions(PACKAGES),
         }
