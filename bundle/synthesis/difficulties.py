@@ -23,6 +23,10 @@ from bundle.synthesis.options import SynthesisOptions, check_names
 from bundle.synthesis.synthesiser import Synthesiser
 
 DIFFICULTY_SEED = 1 << 42  # keeps the draws of difficulties apart from those of samples, windows and changes
+VERSION = 1
+"""To be raised when the same settings give other samples, which what keeps them cannot know."""
+LEAST_SHARE = 0.2
+"""Of the image, what a disturbance makes of it has at least so much, and all of it in two of five cases."""
 CLIP = 0.995
 """Quantile that becomes 1, as at inference."""
 
@@ -72,7 +76,7 @@ class DifficultSamples(Dataset[dict[str, Tensor]]):
         self.dataset = dataset
         self.sources = {name: self._source({**(options or {}), **kind.options}) for name, kind in self.kinds.items()}
         maps = [label_map.name for label_map in dataset.maps + dataset.brains]
-        self.value = digest([maps, dataset.seed, dataset.spacing, dataset.eighths, kinds, options])
+        self.value = digest([VERSION, maps, dataset.seed, dataset.spacing, dataset.eighths, kinds, options])
         """Short hash of what the samples follow from."""
 
     def _source(self, options: Mapping[str, Any]) -> SyntheticBrainDataset:
@@ -100,7 +104,8 @@ class DifficultSamples(Dataset[dict[str, Tensor]]):
             image, label = without_head(image, draws), torch.zeros_like(label)
         names = list(DISTURBANCES)
         for _ in range(draws.integer(*kind.disturbances)):
-            image = DISTURBANCES[names[draws.integer(0, len(names) - 1)]](image, draws)
+            spoilt = DISTURBANCES[names[draws.integer(0, len(names) - 1)]](image, draws)
+            image = torch.lerp(image, spoilt, draws.between(LEAST_SHARE, 1.0) if draws.chance(0.6) else 1.0)
         if kind.turned:
             image, label = _turned(image, label, draws)
         if image is not sample["image"]:

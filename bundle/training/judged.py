@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from bundle.engines.networks import TorchNetwork
 from bundle.engines.state import weights_digest
 from bundle.io.weights import read_checkpoint
 from bundle.labels import Label
@@ -86,13 +85,13 @@ class JudgedTokens(Dataset[dict[str, Tensor]]):
             return
         logger.info(f"Drawing {len(missing)} of {self.count} samples into {self.folder}.")
         device = next(self.network.parameters()).device
+        bfloat16 = use_bfloat16(self.precision, device)
         seen: list[Tensor] = []
-        own = copy.deepcopy(self.network)
-        own.scan_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        judging = TorchNetwork(own, use_bfloat16(self.precision, device)).eval()
+        judging = copy.deepcopy(self.network).eval()
+        judging.scan_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         for number in tqdm(missing, unit="sample", disable=None):
             sample = self.samples[self.first + number]
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 logits, _ = judging.forward_with_outputs(sample["image"][None].to(device))
                 found = logits[0].argmax(dim=0).to(torch.uint8).cpu()
             smallest = SMALLEST_MM3 / self.samples.dataset.spacing**3
