@@ -14,6 +14,8 @@ from torch import Tensor
 from bundle.label_groups import IGNORED_CHANNEL
 from bundle.labels import Label
 
+OF_OUTPUTS = ("num_outputs", "global_pool", "bounded_outputs")
+"""Arguments of a network that are about its outputs for the scan."""
 QualityGroups = Mapping[str, Sequence[int]]
 """Codes of the structures of each group, by its name."""
 
@@ -30,6 +32,13 @@ def check_quality(content: Mapping[str, Any]) -> str | None:
         return "outputs of a network that are not bounded"
     unknown = sorted({code for codes in groups.values() for code in codes} - set(content["labels"]["codes"][1:]))
     return f"the code {unknown[0]}, which is no structure's" if unknown else None
+
+
+def without_quality(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a ``model.json`` says, but that nothing is predicted: other weights than its own are not judged."""
+    network = content["network_def"]
+    kept = network and {name: value for name, value in network.items() if name not in OF_OUTPUTS}
+    return {**{name: value for name, value in content.items() if name != "quality"}, "network_def": kept}
 
 
 def group_channels(groups: QualityGroups, table: Sequence[Label]) -> Tensor:

@@ -8,12 +8,10 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from bundle.errors import WeightsError
-from bundle.io.weights import read_weights
+from bundle.io.weights import fitting_heads, read_weights
 from bundle.training.checkpoints import checkpoint_epochs
 
 SHOWN = 4
-HEAD = "scan_head."
-"""Names of the parameters of outputs for the scan start so."""
 
 
 class InitialWeights:
@@ -53,9 +51,7 @@ class InitialWeights:
             return
         network = getattr(self.network, "module", self.network)
         wanted: dict[str, Tensor] = network.state_dict()
-        found = read_weights(self.path)
-        if not any(name.startswith(HEAD) for name in wanted):  # what judges results judges those of its own trunk alone
-            found = {name: value for name, value in found.items() if not name.startswith(HEAD)}
+        found = fitting_heads(read_weights(self.path), network)
         # Names that the network does not have may be those of the other QKV layout, which it converts as it loads.
         other = {name for name, own in wanted.items() if name in found and found[name].shape != own.shape}
         try:

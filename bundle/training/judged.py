@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bundle.engines.state import weights_digest
-from bundle.io.weights import read_checkpoint
+from bundle.io.weights import HEAD, read_checkpoint
 from bundle.labels import Label
 from bundle.machine import use_bfloat16
 from bundle.model.fingerprint import digest
@@ -67,7 +67,7 @@ class JudgedTokens(Dataset[dict[str, Tensor]]):
         self.first = first
         self.tokens = tokens
         self.precision = precision
-        trunk = {name: value for name, value in network.state_dict().items() if not name.startswith("scan_head")}
+        trunk = {name: value for name, value in network.state_dict().items() if not name.startswith(HEAD)}
         key = digest([samples.value, weights_digest_of(trunk), list(groups.values()), [label.code for label in table]])
         self.folder = Path(folder) / f"tokens_{key}"
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bundle.errors import InputError
-from bundle.io.weights import read_weights
+from bundle.io.weights import HEAD, read_weights
 from bundle.model.folder import MODEL_FILE, Model
 from bundle.model.network import NETWORKS
 from bundle.model.quality import QualityGroups
-from bundle.training.initial import HEAD
 
 TRUNK = "networks.TransformerUNet"
 """The network that has tokens and outputs for the scan."""

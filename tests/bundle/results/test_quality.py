@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from bundle import segment
 from bundle.cohort.rows import row_of
+from bundle.errors import BundleWarning
 from bundle.inference.segmenter import Segmenter
 from bundle.labels import read_labels
 from bundle.results import OutputPaths
@@ -127,6 +128,17 @@ def test_without_outputs_there_is_nothing_of_it(tiny_scan, tmp_path):
     assert not any(flag.code == "quality" for flag in result.flags)
     assert all(row.quality is None for row in result.volumes.values())
     Draft202012Validator(SCHEMA).validate(dict(result.record))
+
+
+@pytest.mark.parametrize("judging", [True, False])
+def test_other_weights_than_the_models_own_are_not_judged(segmented, folder, tiny_scan, tmp_path, judging):
+    state = torch.load(folder / "model.pt", weights_only=True)
+    kept = {name: value for name, value in state.items() if judging or not name.startswith("scan_head.")}
+    torch.save(kept, tmp_path / "other.pt")
+    with pytest.warns(BundleWarning, match="taken for weights of made"):
+        result = segment(tiny_scan, model=folder, checkpoint=tmp_path / "other.pt", precision="float32")
+    assert result.record["quality"] is None
+    assert read(segmented[1])[0]["volumes"] == result.record["volumes"]
 
 
 def test_quality_by_group_and_by_code():
