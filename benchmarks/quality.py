@@ -102,8 +102,8 @@ def real_scans(options: argparse.Namespace) -> Iterator[tuple[Pair, str, str]]:
         scan: Any = nib.load(files["image"])
         given = (scan.get_fdata(dtype=np.float32), voxels(files["label"]).astype(np.int16), scan.affine)
         pair = reoriented(given, "RAS")
-        for name, change in DISTURBANCES.items():
-            yield change(pair, seed), Path(files["image"]).name, name
+        for name in options.conditions:
+            yield DISTURBANCES[name](pair, seed), Path(files["image"]).name, name
 
 
 def synthetic(options: argparse.Namespace, model: Model) -> DifficultSamples:
@@ -208,6 +208,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=3)
     parser.add_argument("--brains-held-out", type=int, default=10)
     parser.add_argument("--scans", type=int, default=4, help="number of real scans")
+    conditions = {"nargs": "+", "choices": list(DISTURBANCES), "default": list(DISTURBANCES), "metavar": "NAME"}
+    parser.add_argument("--conditions", **conditions, help="what is done to them (default: all 30)")
     parser.add_argument("--synthetic", type=int, default=60, help="number of synthetic samples")
     parser.add_argument("--json")
     parser.add_argument("--plot")
