@@ -208,8 +208,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=3)
     parser.add_argument("--brains-held-out", type=int, default=10)
     parser.add_argument("--scans", type=int, default=4, help="number of real scans")
-    conditions = {"nargs": "+", "choices": list(DISTURBANCES), "default": list(DISTURBANCES), "metavar": "NAME"}
-    parser.add_argument("--conditions", **conditions, help="what is done to them (default: all 30)")
+    names = list(DISTURBANCES)
+    parser.add_argument("--conditions", nargs="+", choices=names, default=names, metavar="NAME", help="default: all 30")
     parser.add_argument("--synthetic", type=int, default=60, help="number of synthetic samples")
     parser.add_argument("--json")
     parser.add_argument("--plot")
