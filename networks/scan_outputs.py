@@ -21,6 +21,8 @@ class ScanOutputs(nn.Module):
         if not network.has_outputs:
             raise ValueError("network must have num_outputs of at least 1, got 0.")
         self.network = network
+        self.in_channels = network.in_channels
+        self.num_outputs = network.num_outputs
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map an image (B, in_channels, D, H, W) to logits (B, out_channels, D, H, W) and outputs (B, num_outputs).

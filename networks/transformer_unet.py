@@ -80,6 +80,7 @@ class TransformerUNet(nn.Module):
             square of the points.
         num_outputs: outputs for the whole scan, from the tokens, see ``forward_with_outputs``; 0 for none.
         global_pool: how the tokens become one vector for them: ``"avg"``, ``"avgmax"``, ``"max"`` or ``"map"``.
+        bounded_outputs: let them pass a sigmoid, for outputs that are shares, 0 to 1.
 
     Raises:
         ValueError: when an argument has the wrong number of entries, is out of range or is not one of those listed.
@@ -89,6 +90,7 @@ class TransformerUNet(nn.Module):
     """Where bfloat16 costs most labels for least time: the image's intensities, and the logits."""
 
     has_outputs: Final[bool]
+    bounded_outputs: Final[bool]
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class TransformerUNet(nn.Module):
         num_outputs: int = 0,
         global_pool: str = "map",
         key_reduction: int = 2,
+        bounded_outputs: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, position_grid=position_grid)
@@ -120,8 +123,7 @@ class TransformerUNet(nn.Module):
         check_stages(spatial_attention)
         check_outputs(num_outputs, global_pool)
         full, half, quarter = channels
-        self.in_channels = in_channels
-        self.token_stride = 8
+        self.in_channels, self.token_stride = in_channels, 8
         self.stem1 = conv_block(in_channels, full)
         self.stem2 = nn.Sequential(conv_block(full, half, stride=2), conv_block(half, half))
         self.stem4 = nn.Sequential(conv_block(half, quarter, stride=2), conv_block(quarter, quarter))
@@ -146,7 +148,7 @@ class TransformerUNet(nn.Module):
             else nn.Identity()
             for stage, width in widths.items()
         )
-        self.has_outputs = num_outputs > 0
+        self.num_outputs, self.has_outputs, self.bounded_outputs = num_outputs, num_outputs > 0, bounded_outputs
         self.scan_head: nn.Module = nn.Identity()
         if num_outputs > 0:
             self.scan_head = PooledHead(hidden_size, num_outputs, global_pool, num_heads, **flags)
@@ -187,6 +189,11 @@ class TransformerUNet(nn.Module):
         """
         return self._logits_and_tokens(x)[0]
 
+    def outputs_of(self, tokens: Tensor) -> Tensor:
+        """Map the tokens (B, N, C) of a scan, all of them or some, to its outputs (B, num_outputs)."""
+        outputs: Tensor = self.scan_head(tokens)
+        return torch.sigmoid(outputs.float()) if self.bounded_outputs else outputs
+
     @torch.jit.export
     def forward_with_outputs(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map an image (B, in_channels, D, H, W) to the logits and the outputs for the scan, (B, num_outputs).
@@ -199,7 +206,7 @@ class TransformerUNet(nn.Module):
         if not self.has_outputs:
             raise ValueError("outputs for the scan need num_outputs of at least 1, got 0.")
         logits, tokens = self._logits_and_tokens(x)
-        return logits, self.scan_head(tokens.flatten(1, 3))
+        return logits, self.outputs_of(tokens.flatten(1, 3))
 
 
 def make_blocks(

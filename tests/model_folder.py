@@ -38,6 +38,7 @@ def write_folder(folder: Path, seed: int = 0, **changes: Any) -> Path:
     content = description(**changes)
     write_labels(make_labels(NAMES), folder / "labels.tsv")
     torch.manual_seed(seed)
-    state = TransformerUNet(out_channels=3, **NETWORK).state_dict()
+    definition = {key: value for key, value in content["network_def"].items() if key != "_target_"}
+    state = TransformerUNet(**definition).state_dict()
     write_weights(state, folder / "model.pt", content)
     return folder

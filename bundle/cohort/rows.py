@@ -10,6 +10,7 @@ from typing import Any
 
 from bundle.labels import split_side
 from bundle.results import OutputPaths
+from bundle.results.quality import lowest
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Row:
         peak_memory: most bytes that the process held.
         version: of the bundle that made it.
         flags: codes of its flags.
-        quality: as the record has it.
+        quality: the lowest of the groups that the record predicts.
         label_map_sha256: of the label map.
         totals: mm³ by name.
         volumes: mm³ by structure.
@@ -51,13 +52,12 @@ def row_of(record: Mapping[str, Any] | None, paths: OutputPaths) -> Row:
     """
     record = record or json.loads(paths.record.read_text(encoding="utf-8"))
     stages = [stage["seconds"] for stage in record["run"]["stages"].values() if stage["seconds"] is not None]
-    quality = record["quality"]
     return Row(
         seconds=round(sum(stages), 3) if stages else None,
         peak_memory=record["run"]["peak_memory_bytes"],
         version=record["versions"]["bundle"],
         flags=tuple(dict.fromkeys(flag["code"] for flag in record["flags"])),
-        quality=float(quality) if isinstance(quality, (int, float)) else None,
+        quality=lowest(record.get("quality")),
         label_map_sha256=record["outputs"].get(paths.label_map.name, ""),
         totals={name: total["volume_mm3"] for name, total in record["volumes"].items()},
         volumes={name: structure["volume_mm3"] for name, structure in record["structures"].items()},

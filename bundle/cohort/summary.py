@@ -123,7 +123,7 @@ def describe_columns(measures: Sequence[str]) -> dict[str, Any]:
         "worker": {"Description": "What segmented it, or found its result"},
         "attempts": {"Description": "How often it was tried"},
         "flags": {"Description": "Reasons to look twice, see docs/results.md, separated by semicolons"},
-        "quality": {"Description": "Predicted quality, where the model has such an output"},
+        "quality": {"Description": "Lowest predicted Dice of a group of structures, where the model predicts it"},
         "rating": {"Description": "Mark that a person gave on its page", "Levels": {"pass": "good", "fail": "bad"}},
         "rating_current": {"Description": "Whether the label map is still the one that was marked"},
         "rating_note": {"Description": "Note of that person"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +25,28 @@ class EnsembleNetwork(EngineNetwork):
         super().__init__("+".join(engines), bfloat16=False)
         self.precision = "+".join(precisions)
         self.members = nn.ModuleList(members)
+        outputs = {getattr(member, "num_outputs", 0) for member in members}
+        self.num_outputs = outputs.pop() if len(outputs) == 1 else 0
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32, on the image's device."""
+        return self._mean(lambda member: member(image))
+
+    def forward_with_outputs(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of an image, and the mean of the members' outputs for the whole scan."""
+        outputs: list[Tensor] = []
+
+        def logits_of(member: EngineNetwork) -> Tensor:
+            logits, found = member.forward_with_outputs(image)
+            outputs.append(found)
+            return logits
+
+        return self._mean(logits_of), torch.stack(outputs).mean(dim=0)
+
+    def _mean(self, logits_of: Callable[..., Tensor]) -> Tensor:
         total: Tensor | None = None
         for member in self.members:
-            probabilities = _probabilities_in_place(member(image).float())
+            probabilities = _probabilities_in_place(logits_of(member).float())
             total = probabilities if total is None else total.add_(probabilities)
             del probabilities
         assert total is not None

@@ -15,7 +15,14 @@ from torch import nn
 from bundle.engines.cache import cache_folder, cached, compiled_folder, content_key
 from bundle.engines.choose import READERS, Choice, choose
 from bundle.engines.ensemble import EnsembleNetwork
-from bundle.engines.networks import EngineNetwork, OnnxNetwork, OpenVinoNetwork, TorchNetwork, read_torchscript
+from bundle.engines.networks import (
+    EngineNetwork,
+    OnnxNetwork,
+    OpenVinoNetwork,
+    TorchNetwork,
+    outputs_of,
+    read_torchscript,
+)
 from bundle.errors import ExportError
 from bundle.forms import FORMS, Form, Source
 from bundle.forms.sidecar import check_sidecar
@@ -114,9 +121,11 @@ def _convert(engine: str, network: nn.Module, checkpoint: Path | None, folder: P
 def _probe(network: nn.Module, converted: EngineNetwork) -> None:
     """Refuse a conversion that does not compute the network at a size other than its example's."""
     image = torch.rand(1, int(getattr(network, "in_channels", 1)), *PROBE_SIZE)
+    several = bool(outputs_of(network))
     with torch.no_grad():
-        expected, found = network(image), converted(image)
-    difference = (found - expected).abs().max().item()
-    if not difference <= PROBE_TOLERANCE * max(1.0, expected.abs().max().item()):
+        pairs = [part.forward_with_outputs(image) if several else (part(image),) for part in (network, converted)]  # type: ignore[operator]
+    differences = [(found - expected).abs().max().item() for expected, found in zip(*pairs, strict=True)]
+    difference = max(differences, key=lambda value: (value != value, value))  # NaN is the largest
+    if not difference <= PROBE_TOLERANCE * max(1.0, pairs[0][0].abs().max().item()):
         name = type(network).__name__
         raise ExportError(f"engine {converted.engine}", f"the converted {name} differs by {difference:.1e}")

@@ -35,6 +35,8 @@ class EngineNetwork(nn.Module):
 
     engine: str
     precision: str
+    num_outputs: int = 0
+    """Outputs for a whole scan that it has beside its logits."""
 
     def __init__(self, engine: str, bfloat16: bool) -> None:
         super().__init__()
@@ -43,6 +45,13 @@ class EngineNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32, on the image's device."""
+        raise NotImplementedError
+
+    def forward_with_outputs(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of an image, and its outputs for the whole scan, (B, num_outputs), float32.
+
+        Only networks whose ``num_outputs`` is not 0 have any.
+        """
         raise NotImplementedError
 
 
@@ -90,7 +99,14 @@ class TorchNetwork(EngineNetwork):
                 dtype = torch.float32 if name == parts[-1] else torch.bfloat16
                 setattr(network, name, InFloat32(getattr(network, name), dtype))
         self.network = network
+        self.num_outputs = outputs_of(network)
         hide_in_state_dict(self, "network", constants)
+
+    def forward_with_outputs(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of an image, and its outputs for the whole scan."""
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits, outputs = self.network.forward_with_outputs(image)  # type: ignore[operator]
+        return logits.float(), outputs.float()
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32."""
@@ -116,6 +132,19 @@ class ConvertedNetwork(EngineNetwork):
     def open(self, model: str | Path) -> None:
         """Compute a converted file from now on."""
         raise NotImplementedError
+
+    def compute(self, image: Tensor) -> list[Tensor]:
+        """Return all that the model makes of an image: the logits first, then outputs for the scan, if it has any."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device, see ``compute``."""
+        return self.compute(image)[0]
+
+    def forward_with_outputs(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of an image, and its outputs for the whole scan, see ``compute``."""
+        logits, outputs = self.compute(image)
+        return logits, outputs
 
     def follow(self, source: nn.Module, convert: Callable[[nn.Module], Path]) -> None:
         """Keep the module that this was made of.
@@ -169,9 +198,11 @@ class OpenVinoNetwork(ConvertedNetwork):
             self.compiled: openvino.CompiledModel = openvino_core().compile_model(str(model), "CPU", self.options)
         except RuntimeError as error:
             raise ExportError(model, f"OpenVINO cannot read it ({_last_line(error)})") from error
+        shapes = [output.partial_shape for output in self.compiled.outputs]
+        self.num_outputs = shapes[1][1].get_length() if len(shapes) > 1 else 0
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device.
+    def compute(self, image: Tensor) -> list[Tensor]:
+        """Return all that the model makes of an image (B, C, D, H, W), on the image's device.
 
         Raises:
             ValueError: when the model takes no image of this shape.
@@ -186,7 +217,7 @@ class OpenVinoNetwork(ConvertedNetwork):
             ) from error
         if not found[0].size:
             raise MemoryError("OpenVINO gave an empty answer")
-        return torch.from_numpy(found[0]).to(image.device)
+        return [torch.from_numpy(found[index]).to(image.device) for index in range(len(self.compiled.outputs))]
 
 
 class OnnxNetwork(ConvertedNetwork):
@@ -221,9 +252,11 @@ class OnnxNetwork(ConvertedNetwork):
         except Exception as error:  # its own kinds, derived from Exception alone
             raise ExportError(model, f"ONNX Runtime cannot read it ({_last_line(error)})") from error
         self.input_name = self.session.get_inputs()[0].name
+        shapes = [output.shape for output in self.session.get_outputs()]
+        self.num_outputs = int(shapes[1][1]) if len(shapes) > 1 else 0
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W) on the image's device.
+    def compute(self, image: Tensor) -> list[Tensor]:
+        """Return all that the model makes of an image (B, C, D, H, W), on the image's device.
 
         Raises:
             ValueError: when the model takes no image of this shape.
@@ -234,7 +267,12 @@ class OnnxNetwork(ConvertedNetwork):
         except Exception as error:
             reason = _last_line(error)
             raise ValueError(f"ONNX Runtime refused an image of shape {tuple(image.shape)} ({reason})") from error
-        return torch.from_numpy(found[0]).to(image.device)
+        return [torch.from_numpy(part).to(image.device) for part in found]
+
+
+def outputs_of(network: nn.Module) -> int:
+    """Return how many outputs for a whole scan a PyTorch or TorchScript module has beside its logits."""
+    return int(getattr(network, "num_outputs", 0)) if hasattr(network, "forward_with_outputs") else 0
 
 
 def read_torchscript(path: str | Path, device: torch.device | str) -> nn.Module:

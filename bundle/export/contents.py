@@ -105,6 +105,7 @@ def sidecar_facts(model: Model, table: Sequence[Label]) -> dict[str, Any]:
         "names": [label.name for label in table],
         "normalisation": model.normalisation,
         "foreground_crop": model.foreground_crop,
+        **({"quality": model.quality} if model.quality else {}),
     }
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.engines.networks import outputs_of
 from bundle.errors import ExportError
 from bundle.export.parity import LABEL_BAR, LOGIT_BAR, Parity
-from bundle.export.readers import READERS, Run
+from bundle.export.readers import READERS, Run, run_network
 from bundle.forms import FORMS, Form, Source
-from bundle.forms.sidecar import AXES, INPUT, OUTPUT, model_files, sidecar_path, write_sidecar
+from bundle.forms.sidecar import AXES, INPUT, OUTPUT, SCAN_OUTPUTS, model_files, sidecar_path, write_sidecar
 from bundle.io.whole import whole_set
 from bundle.provenance import sha256, versions
 
@@ -66,10 +67,11 @@ class Exporter:
         self.facts = dict(facts or {})
 
     @cached_property
-    def expected(self) -> dict[str, Tensor]:
-        """The network's own logits of each image."""
+    def expected(self) -> dict[str, Sequence[Tensor]]:
+        """The network's own logits of each image, and outputs for the scan where it has them."""
+        run = run_network(self.made_of.network)
         with torch.no_grad():
-            return {name: self.made_of.network(image) for name, image in self.images.items()}
+            return {name: run(image) for name, image in self.images.items()}
 
     def export(self, form: str, output_dir: str | Path, overwrite: bool = False) -> Exported:
         """Make a form, check its parity, and let it appear with its sidecar in ``output_dir``.
@@ -121,12 +123,19 @@ class Exporter:
                 "legal_sizes": {"smallest": SMALLEST_SIZE, "multiple_of": 1, "fastest_multiple_of": 8},
             },
             "output": {"name": OUTPUT, "dtype": "float32", "shape": [AXES[0], len(self.codes), *AXES[1:]]},
+            **self._scan_outputs(),
             "codes": self.codes,
             **self.facts,
             "parity": [asdict(row) for row in parity],
             "bars": {"logit_difference": LOGIT_BAR, "equal_labels": LABEL_BAR},
             **form.facts(),
         }
+
+    def _scan_outputs(self) -> dict[str, Any]:
+        """Return what the record says of outputs for the whole scan; nothing where there are none."""
+        count = outputs_of(self.made_of.network)
+        shape = [AXES[0], count]
+        return {"scan_outputs": {"name": SCAN_OUTPUTS, "dtype": "float32", "shape": shape}} if count else {}
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 LOGIT_BAR = 1e-3
 LABEL_BAR = 0.9999
+OUTPUT_BAR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Parity:
         logit_difference: largest absolute difference of the logits.
         largest_logit: largest absolute logit.
         equal_labels: share of voxels with the same largest logit.
+        output_difference: largest absolute difference of the outputs for the scan, ``None`` where there are none.
     """
 
     image: str
@@ -28,27 +30,38 @@ class Parity:
     logit_difference: float
     largest_logit: float
     equal_labels: float
+    output_difference: float | None = None
 
     @classmethod
-    def of(cls, image: str, expected: Tensor, found: Tensor, shape: Sequence[int]) -> Parity:
-        """Compare logits (B, classes, D, H, W)."""
+    def of(cls, image: str, expected: Sequence[Tensor], found: Sequence[Tensor], shape: Sequence[int]) -> Parity:
+        """Compare logits (B, classes, D, H, W), and outputs for the scan where the network has them.
+
+        A form that lacks the outputs is infinitely far off.
+        """
+        logits, wanted = found[0], expected[0]
+        difference: float | None = None
+        if len(expected) > 1:
+            difference = (found[1] - expected[1]).abs().max().item() if len(found) > 1 else float("inf")
         return cls(
             image,
             tuple(shape),
-            (found - expected).abs().max().item(),
-            expected.abs().max().item(),
-            (found.argmax(1) == expected.argmax(1)).double().mean().item(),
+            (logits - wanted).abs().max().item(),
+            wanted.abs().max().item(),
+            (logits.argmax(1) == wanted.argmax(1)).double().mean().item(),
+            difference,
         )
 
     @property
     def holds(self) -> bool:
-        """Whether both bars are met."""
-        return self.logit_difference <= LOGIT_BAR and self.equal_labels >= LABEL_BAR
+        """Whether all bars are met."""
+        outputs = self.output_difference is None or self.output_difference <= OUTPUT_BAR
+        return outputs and self.logit_difference <= LOGIT_BAR and self.equal_labels >= LABEL_BAR
 
     @property
     def finding(self) -> str:
         """What was found, as a clause."""
+        outputs = "" if self.output_difference is None else f", outputs for the scan by {self.output_difference:.1e}"
         return (
             f"logits of {self.image} differ by {self.logit_difference:.1e}"
-            f" and {self.equal_labels:.4%} of the labels are equal"
+            f"{outputs} and {self.equal_labels:.4%} of the labels are equal"
         )

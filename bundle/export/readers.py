@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bundle.engines.networks import OnnxNetwork, OpenVinoNetwork, read_torchscript
+from bundle.engines.networks import OnnxNetwork, OpenVinoNetwork, outputs_of, read_torchscript
 from bundle.errors import ExportError
 
-Run = Callable[[Tensor], Tensor]
-"""Maps an image (B, C, D, H, W) to logits (B, classes, D, H, W)."""
+Run = Callable[[Tensor], Sequence[Tensor]]
+"""Maps an image (B, C, D, H, W) to logits (B, classes, D, H, W), and to outputs for the scan where there are any."""
+
+
+def run_network(network: nn.Module) -> Run:
+    """Return what gives all that a PyTorch or TorchScript module makes of an image."""
+    if outputs_of(network):
+        return network.forward_with_outputs  # type: ignore[return-value]
+    return lambda image: (network(image),)
 
 
 def _read_torchscript(path: Path) -> Run:
-    return read_torchscript(path, "cpu")
+    return run_network(read_torchscript(path, "cpu"))
 
 
 def _read_openvino(path: Path) -> Run:
-    return OpenVinoNetwork(path, bfloat16=False)
+    return OpenVinoNetwork(path, bfloat16=False).compute
 
 
 def _read_program(path: Path) -> Run:
-    return torch.export.load(path).module()
+    program = torch.export.load(path).module()
+    return lambda image: _parts(program(image))
 
 
 def _read_onnx(path: Path) -> Run:
     try:
-        return OnnxNetwork(path)
+        return OnnxNetwork(path).compute
     except ImportError as error:
         wanted = "pip install onnxruntime -c constraints.txt"
         raise ExportError("onnx", "found no onnxruntime to check it", wanted) from error
@@ -37,12 +45,11 @@ def _read_onnx(path: Path) -> Run:
 
 def _read_aotinductor(path: Path) -> Run:
     run = torch._inductor.aoti_load_package(str(path))
+    return lambda image: _parts(run(image.contiguous()))  # the package takes any layout for contiguous
 
-    def logits(image: Tensor) -> Tensor:
-        found: Tensor | list[Tensor] = run(image.contiguous())  # the package takes any layout for contiguous
-        return found if isinstance(found, Tensor) else found[0]
 
-    return logits
+def _parts(found: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [found] if isinstance(found, Tensor) else found
 
 
 READERS: dict[str, Callable[[Path], Run]] = {
@@ -52,4 +59,4 @@ READERS: dict[str, Callable[[Path], Run]] = {
     "onnx": _read_onnx,
     "aotinductor": _read_aotinductor,
 }
-"""For every form of ``bundle.forms.FORMS`` what gives its logits."""
+"""For every form of ``bundle.forms.FORMS`` what computes it."""

@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from bundle.forms.portable import portable
 from bundle.forms.tracing import export_program
+from networks import ScanOutputs, TransformerUNet
 
 
 @dataclass
@@ -31,8 +32,9 @@ class Source:
 
     @cached_property
     def portable(self) -> nn.Module:
-        """The network in operations that other runtimes compute exactly."""
-        return portable(self.network)
+        """The network in operations that other runtimes compute exactly, its outputs for the scan beside its logits."""
+        network = portable(self.network)
+        return ScanOutputs(network) if isinstance(network, TransformerUNet) and network.has_outputs else network
 
     @cached_property
     def program(self) -> ExportedProgram:

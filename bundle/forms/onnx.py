@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from bundle.errors import ExportError
 from bundle.forms.form import Form, Source
-from bundle.forms.sidecar import AXES, INPUT, OUTPUT
+from bundle.forms.sidecar import AXES, INPUT, OUTPUT, SCAN_OUTPUTS
 
 if TYPE_CHECKING:
     import onnx
@@ -44,11 +44,12 @@ def write_onnx(program: ExportedProgram, path: str | Path) -> None:
     require_onnx()
     import onnx
 
+    names = [OUTPUT, SCAN_OUTPUTS][: len(program.graph_signature.user_outputs)]
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
-            program, (), input_names=[INPUT], output_names=[OUTPUT], opset_version=OPSET, dynamo=True, verbose=False
+            program, (), input_names=[INPUT], output_names=names, opset_version=OPSET, dynamo=True, verbose=False
         )
         assert made is not None
         made.save(str(path))
@@ -65,6 +66,8 @@ def name_axes(model: onnx.ModelProto) -> None:
         if len(dims) == len(AXES) + 1:
             for dim, name in zip((dims[0], *dims[2:]), AXES, strict=True):
                 dim.dim_param = name
+        elif dims:
+            dims[0].dim_param = AXES[0]
 
 
 def _make(source: Source, path: Path) -> None:

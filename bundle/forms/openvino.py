@@ -13,7 +13,7 @@ from torch import nn
 
 from bundle.errors import ExportError
 from bundle.forms.form import Form, Source
-from bundle.forms.sidecar import INPUT, OUTPUT
+from bundle.forms.sidecar import INPUT, OUTPUT, SCAN_OUTPUTS
 from bundle.forms.tracing import example_input
 from bundle.privacy import load_openvino
 
@@ -57,7 +57,8 @@ def convert_openvino(network: nn.Module) -> Model:
         reason = " ".join(str(error).split())[:200]
         raise ExportError("OpenVINO", f"cannot convert {type(network).__name__} ({reason})") from error
     model.inputs[0].get_tensor().set_names({INPUT})
-    model.outputs[0].get_tensor().set_names({OUTPUT})
+    for output, name in zip(model.outputs, (OUTPUT, SCAN_OUTPUTS), strict=False):
+        output.get_tensor().set_names({name})
     model.reshape({INPUT: openvino.PartialShape([-1, image.shape[1], -1, -1, -1])})
     return model
 

@@ -9,9 +9,9 @@ from typing import Any
 from bundle.errors import ExportError
 from bundle.provenance import sha256
 
-INPUT, OUTPUT = "image", "logits"
+INPUT, OUTPUT, SCAN_OUTPUTS = "image", "logits", "outputs"
 AXES = ("batch", "depth", "height", "width")
-"""Names of what goes in and comes out of every form, and of its free axes."""
+"""Names of what goes in and comes out of every form, outputs for the scan where there are any, and of free axes."""
 MAKE = "python -m scripts.export makes it"
 
 

@@ -26,6 +26,7 @@ from bundle.inference.streamed import notes_of
 from bundle.inference.winners import UINT8_CLASSES, winners_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
 from bundle.results.probabilities import soft_key
+from bundle.results.quality import quality_key
 
 SLAB_VOXELS = 1_000_000
 PROBABILITY_BYTES = 1 << 27
@@ -253,6 +254,7 @@ class RestoreLabelMapd(MapTransform):
             value = result[key].as_subclass(torch.Tensor)
             if (notes := notes_of(result[key])) is not None:
                 result[key], result[soft_key(key)] = self._in_codes(value), notes.maps
+                result[quality_key(key)] = notes.quality
                 continue
             channels = restore_labels(
                 value,

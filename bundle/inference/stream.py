@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -30,6 +30,7 @@ from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch
 from bundle.inference.components import LogitVotes, one_piece_channels, take_strays
 from bundle.inference.confidence import Margins
 from bundle.inference.finalists import Finalists
+from bundle.inference.judged import judged
 from bundle.inference.plan import Plan, held_memory, is_scarce, make_plan, parse_size
 from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.slabs import Windows, logit_slabs
@@ -132,6 +133,7 @@ class StreamInferer(WindowInferer):
         smallest_window: windows may be so small where memory does not suffice for the usual ones; never by default.
         probabilities: codes of the structures whose probability maps are wanted, or ``"all"``.
         cache_dir: where it is kept what windows take; the user's cache by default.
+        quality: codes of the structures of each group whose Dice the network predicts, by the group's name.
         kwargs: as ``WindowInferer``.
 
     Attributes:
@@ -150,10 +152,12 @@ class StreamInferer(WindowInferer):
         smallest_window: Sequence[int] | None = None,
         probabilities: Sequence[int] | str | None = None,
         cache_dir: str | Path | None = None,
+        quality: Mapping[str, Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(roi_size, **kwargs)
-        table = read_labels(label_table)
+        self.table = table = read_labels(label_table)
+        self.quality = quality
         self.classes = len(table)
         self.one_piece = one_piece_channels(one_piece, table, label_table)
         self.mapped = map_channels(probabilities, table, label_table)
@@ -187,13 +191,19 @@ class StreamInferer(WindowInferer):
         kind = "" if self.mirrored is None else "mirrored"
         calibrations = Calibrations(network, image.device, self.cache_dir, kind)
         with memory_for(network, image):
-            watch = Watch(self.averaging(network))
+            judging = judged(network, self.quality, self.table, not self.windows(image.shape[2:]).single)
+            watch = Watch(self.averaging(judging or network))
             plan = self._plan(str(item.meta.get("filename_or_obj", "image")), image, watch.network, shape, calibrations)
             started = time.perf_counter()
+            if judging is not None:
+                judging.several = not plan.windows.single
+                judging.clear()  # of what was tried for the plan
             with self._progress(plan) as tell:
                 maps = ProbabilityMaps.empty(self.mapped, shape) if self.mapped else None
                 result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell, maps)
             rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
+        if judging is not None:
+            result = result[0], replace(result[1], quality=judging.quality())
         if self.remember and watch.bytes is not None:
             measured = (watch.bytes, watch.seconds / watch.windows, rest)
             calibrations.keep(Calibration(plan.windows.window, plan.windows.batch, *measured))

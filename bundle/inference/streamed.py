@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bundle.labels import Label
 from bundle.results.probabilities import ProbabilityMaps
+from bundle.results.quality import Quality
 
 STREAMED = "streamed"
 """Where ``meta`` holds the notes."""
@@ -30,12 +31,14 @@ class Notes:
         apart: its voxels in large pieces apart from its main one.
         confidence: its mean margin.
         maps: probability maps, where they are wanted.
+        quality: what the network predicts of the result, where it does.
     """
 
     dropped: Mapping[int, int] = field(default_factory=dict)
     apart: Mapping[int, int] = field(default_factory=dict)
     confidence: Mapping[int, float] = field(default_factory=dict)
     maps: ProbabilityMaps | None = None
+    quality: Quality | None = None
 
     def by_code(self, name: str, table: Sequence[Label]) -> dict[int, Any]:
         """Return one of them by code."""

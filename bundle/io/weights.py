@@ -14,6 +14,8 @@ from bundle.provenance import sha256
 
 DESCRIPTION = "model.json"
 """Lies beside weights in the folder of a model, see ``bundle.model``, and says which SHA-256 each of its files has."""
+HEAD = "scan_head."
+"""Names of the parameters of outputs for the scan start so: they judge what the others make of it."""
 STATED_WANTED = "the file that was written with it, or another folder for weights of your own, is wanted"
 
 
@@ -71,8 +73,17 @@ def read_weights(checkpoint: str | Path) -> dict[str, torch.Tensor]:
     return state
 
 
+def fitting_heads(state: dict[str, torch.Tensor], network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a state dict without outputs for the scan, where a network has none."""
+    if any(name.startswith(HEAD) for name in network.state_dict()):
+        return state
+    return {name: value for name, value in state.items() if not name.startswith(HEAD)}
+
+
 def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
     """Load a plain state dict strictly and return the network in evaluation mode.
+
+    Outputs for the scan that the file has and the network has not are left out.
 
     Args:
         network: the network that the weights belong to.
@@ -81,7 +92,7 @@ def load_weights(network: nn.Module, checkpoint: str | Path) -> nn.Module:
     Raises:
         WeightsError: when the file is missing, no state dict, or of another network.
     """
-    state = read_weights(checkpoint)
+    state = fitting_heads(read_weights(checkpoint), network)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -44,6 +44,12 @@ class Ensemble(Model):
         """Names of the cases that a member's training saw, where they are known."""
         return list(dict.fromkeys(name for member in self.members for name in member.trained_on))
 
+    @property
+    def quality(self) -> dict[str, list[int]] | None:
+        """Groups whose Dice the networks predict, where all of them do so of the same ones."""
+        first = self.members[0].quality
+        return first if all(member.quality == first for member in self.members) else None
+
     def compared(self, pixdim: Sequence[float], table: Sequence[Label]) -> dict[str, Any]:
         """Do what :meth:`Model.compared` does, and name every member."""
         members = [

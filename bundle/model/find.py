@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from bundle.errors import BundleWarning, InputError, MissingError, OptionError
 from bundle.model.ensemble import make_ensemble
 from bundle.model.folder import FOLDER_WANTED, LABEL_TABLE, MODEL_FILE, WEIGHTS, Model, read_model
+from bundle.model.quality import without_quality
 
 BEST = "model_best.pt"
 LARGEST_MEMBER = 4 << 30
@@ -66,7 +67,7 @@ def find_model(
         edges = " x ".join(f"{edge:g}" for edge in found.pixdim)
         message = f"{weights}: no {MODEL_FILE} beside it; taken for weights of {found.task}, at {edges} mm"
         warnings.warn(message, BundleWarning, stacklevel=2)
-    return Model(found.folder, found.content, weights, own=False)
+    return Model(found.folder, without_quality(found.content), weights, own=False)
 
 
 def _find_ensemble(models: Sequence[ModelPath], checkpoints: str | Path | Sequence[str | Path] | None = None) -> Model:

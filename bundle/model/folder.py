@@ -17,6 +17,7 @@ from typing import Any
 
 from bundle.errors import BundleWarning, InputError, MissingError, OptionError
 from bundle.labels import Label, read_labels
+from bundle.model.quality import check_quality
 from bundle.provenance import sha256
 
 MODEL_FILE, LABEL_TABLE, WEIGHTS = "model.json", "labels.tsv", "model.pt"
@@ -114,6 +115,12 @@ class Model:
         return list(self.content["labels"]["unscored"])
 
     @property
+    def quality(self) -> dict[str, list[int]] | None:
+        """Codes of the structures of each group whose Dice the network predicts; ``None`` where it does not."""
+        stated = self.content.get("quality")
+        return None if stated is None else {name: list(codes) for name, codes in stated["groups"].items()}
+
+    @property
     def held_out(self) -> list[str] | None:
         """Names of the cases that the training did not see, where it kept some; ``None`` where that is not known."""
         split = self.content["split"]
@@ -205,6 +212,8 @@ def check_content(content: Any, path: str | Path) -> None:
         field = ".".join(map(str, wrong.absolute_path)) or "content"
         message = " ".join(wrong.message.split())[:160]
         raise InputError(path, f"found {field} other than is legal ({message})", f"see configs/{SCHEMA.name}")
+    if (found := check_quality(content)) is not None:
+        raise InputError(path, f"found in quality {found}", "codes of labels, a group for each output, are wanted")
 
 
 @cache

@@ -18,6 +18,7 @@ from bundle.errors import InputError, MissingError
 from bundle.labels import DEFAULT_TABLE, MAX_CHANNELS, Label, distinct_colour, read_labels
 from bundle.provenance import sha256
 from bundle.results.outputs import OutputPaths
+from bundle.results.quality import lowest
 
 RECORD_ENDING = "_record.json"
 NEEDED = ("flags", "input", "outputs", "versions", "computation", "volumes", "structures", "run")
@@ -68,9 +69,7 @@ class Finished:
     @property
     def quality(self) -> float | None:
         """What the record predicts of the result; the lowest where it does so for groups of structures."""
-        found = self.record.get("quality")
-        numbers = found.values() if isinstance(found, dict) else [found]
-        return min((float(number) for number in numbers if isinstance(number, (int, float))), default=None)
+        return lowest(self.record.get("quality"))
 
     @cached_property
     def labels(self) -> list[Label]:

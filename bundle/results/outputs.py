@@ -32,6 +32,7 @@ from bundle.results.flags import (
 )
 from bundle.results.picture import draw_qc
 from bundle.results.probabilities import ENDINGS, soft_key, write_probabilities
+from bundle.results.quality import limits_for, quality_key
 from bundle.results.record import (
     STAGES_KEY,
     Maker,
@@ -104,7 +105,8 @@ def save_outputs(
         ExistsError: when an output exists and ``overwrite`` is false.
     """
     paths = OutputPaths.of(source, output_dir)
-    notes, limits = notes or Notes(), limits or {}
+    notes = notes or Notes()
+    limits = limits_for(limits or {}, notes.quality)
     map_files = paths.map_files() if notes.maps is not None else []
     with whole_set([*map_files, *astuple(paths)], overwrite) as unfinished:
         volume, warned = _read_again(source, reading)
@@ -141,7 +143,8 @@ def find_evidence(
 ) -> Evidence:
     """Return what flags of a label map are judged by, the volumes of its structures among it."""
     soft = None if notes.maps is None else notes.maps.volumes(table, volume.affine)
-    rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence, soft)
+    quality = notes.quality.by_code() if notes.quality else None
+    rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence, soft, quality)
     found = (notes.dropped_mm3(), notes.apart_mm3(), references or {}, volume.grid.source)
     return Evidence(volume.data, label_map, volume.affine, table, rows, *found)
 
@@ -214,7 +217,7 @@ class SaveOutputsd(MapTransform):
         if stages is not None and stages.content["restore"]["seconds"] is None:
             stages.end("restore")
         dropped, apart, confidence = (result.get(name(key)) for name in (dropped_key, apart_key, confidence_key))
-        found = (scale_of(image.meta), apart, confidence, result.get(soft_key(key)))
+        found = (scale_of(image.meta), apart, confidence, result.get(soft_key(key)), result.get(quality_key(key)))
         return Notes(self.maker, dropped, image.affine, stages or Stages(), *found)
 
 

@@ -31,6 +31,7 @@ from bundle.machine import available_cores, peak_memory
 from bundle.provenance import hashed_files, sha256, versions
 from bundle.results.flags import Flag
 from bundle.results.probabilities import ProbabilityMaps, record_of
+from bundle.results.quality import Quality
 from bundle.results.totals import TOTALS
 from bundle.results.volumes import StructureVolume
 
@@ -156,6 +157,7 @@ class Notes:
         apart: voxels of each structure in large pieces apart from its main one, kept or lost, by code.
         confidence: how sure the network was of each structure, by code.
         maps: probability maps.
+        quality: what the network predicts of the result.
     """
 
     maker: Maker = field(default_factory=Maker)
@@ -166,6 +168,7 @@ class Notes:
     apart: Mapping[int, int] | None = None
     confidence: Mapping[int, float] | None = None
     maps: ProbabilityMaps | None = None
+    quality: Quality | None = None
 
     def dropped_mm3(self) -> dict[int, float]:
         """Return the volume that each structure lost, by code."""
@@ -231,7 +234,7 @@ def scan_record(
             for name, total in TOTALS.items()
         },
         "structures": {row.name: _structure(row) for row in rows},
-        "quality": None,
+        "quality": notes.quality.record() if notes.quality else None,
         "run": {"stages": notes.stages.content, "peak_memory_bytes": peak_memory()},
     }
 

@@ -115,6 +115,14 @@ def _confidence(evidence: Evidence, limit: Limit) -> Values:
             yield label.name, row.confidence
 
 
+def _quality(evidence: Evidence, limit: Limit) -> Values:
+    predicted = {row.code: row.quality for row in evidence.rows}
+    for label in limit.judged(evidence.table):
+        value = predicted[label.code]
+        if value is not None:
+            yield label.name, value
+
+
 def _shares_of_the_usual(evidence: Evidence, limit: Limit) -> Values:
     """Yield how large each structure is against what is usual in a head of this size."""
     expected = {row.code: row.expected_mm3 for row in evidence.rows}
@@ -204,6 +212,7 @@ RULES: Mapping[str, Rule] = {
     "not_a_head": Rule(_misplacement, flags_below=False),
     "contrast_depth": Rule(_depth_over_rim, flags_below=True),
     "low_confidence": Rule(_confidence, flags_below=True),
+    "quality": Rule(_quality, flags_below=True),
     "small": Rule(_shares_of_the_usual, flags_below=True),
     "volume": Rule(_z, flags_below=False),
     "brain_small": Rule(_brain_volume, flags_below=True),

@@ -15,6 +15,7 @@ from bundle.io.read import Volume
 from bundle.io.reading import reading_of
 from bundle.results.flags import Flag, find_flags, flag_lines, looked_for
 from bundle.results.outputs import SaveOutputsd, find_evidence
+from bundle.results.quality import limits_for
 from bundle.results.record import scan_record
 from bundle.results.volumes import StructureVolume
 from bundle.warned import warn
@@ -54,9 +55,10 @@ def keep_outputs(
     label_map, reading = np.asarray(result[key]), reading_of(result[save.image_key].meta)
     notes = save.notes(result, key)
     evidence = find_evidence(label_map, volume, save.table, notes, save.references)
-    flags = find_flags(evidence, save.limits)
+    limits = limits_for(save.limits, notes.quality)
+    flags = find_flags(evidence, limits)
     image = label_image(label_map, volume, reading.trust)
-    found = (evidence.totals, evidence.rows, flags, looked_for(save.table, save.limits))
+    found = (evidence.totals, evidence.rows, flags, looked_for(save.table, limits))
     record = scan_record(volume, reading, warned, (), *found, notes, save.table)
     if lines := flag_lines(flags):
         warn(FlagWarning(f"{volume.path}: look twice: {'; '.join(lines)}"), stacklevel=2)

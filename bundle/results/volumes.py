@@ -37,6 +37,8 @@ COLUMNS = (
 
 MOST_CODES = 1 << 16
 """Range of codes up to which each has a counter; beyond it they are sorted."""
+QUALITY_COLUMN = "quality"
+"""After the others, where the network predicts it."""
 SOFT_COLUMN = "soft_volume_mm3"
 """The last column, where there are probability maps."""
 
@@ -53,7 +55,8 @@ class StructureVolume:
     and ``z`` how far the volume lies off it (``bundle.results.reference``), ``None`` without a reference, ``z`` also
     where the structure was not found. ``confidence`` is the mean margin of its voxels
     (``bundle.inference.confidence``), ``None`` where nobody measured it. ``soft_mm3`` is the sum of its probabilities
-    times the volume of a voxel, ``None`` without a probability map.
+    times the volume of a voxel, ``None`` without a probability map. ``quality`` is the Dice that is predicted of its
+    group (``bundle.results.quality``), ``None`` where nothing predicts it.
     """
 
     code: int
@@ -67,6 +70,7 @@ class StructureVolume:
     z: float | None = None
     confidence: float | None = None
     soft_mm3: float | None = None
+    quality: float | None = None
 
 
 def structure_volumes(
@@ -76,6 +80,7 @@ def structure_volumes(
     references: Mapping[int, Reference] | None = None,
     confidence: Mapping[int, float] | None = None,
     soft: Mapping[int, float] | None = None,
+    quality: Mapping[int, float] | None = None,
 ) -> list[StructureVolume]:
     """Measure each structure of a label map.
 
@@ -86,6 +91,7 @@ def structure_volumes(
         references: what is usual, by code.
         confidence: how sure the network was of each structure, by code.
         soft: volume by probabilities, mm³ by code.
+        quality: predicted Dice by code.
 
     Returns:
         One row per structure in the table's order, background left out, absent structures with 0 voxels.
@@ -114,6 +120,7 @@ def structure_volumes(
             z=_z(volumes[label.code], expected.get(label.code), (references or {}).get(label.code)),
             confidence=(confidence or {}).get(label.code),
             soft_mm3=(soft or {}).get(label.code),
+            quality=(quality or {}).get(label.code),
         )
         for label in table[1:]
     ]
@@ -208,15 +215,17 @@ def write_volumes(
     """
     with whole_file(path, overwrite) as unfinished, open(unfinished, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        softly = any(row.soft_mm3 is not None for row in rows)
-        writer.writerow((*COLUMNS, SOFT_COLUMN) if softly else COLUMNS)
+        softly, judged = (any(getattr(row, name) is not None for row in rows) for name in ("soft_mm3", "quality"))
+        writer.writerow((*COLUMNS, *((QUALITY_COLUMN,) * judged), *((SOFT_COLUMN,) * softly)))
         for row in rows:
             border = "true" if row.touches_border else "false"
             numbers = ((row.fraction, 6), (row.asymmetry, 4), (row.z, 2), (row.confidence, 4))
             shares = ("" if value is None else f"{value:.{digits}f}" for value, digits in numbers)
             codes = ";".join((flags or {}).get(row.code, ()))
             soft = ["" if row.soft_mm3 is None else f"{row.soft_mm3:.3f}"] if softly else []
-            writer.writerow((row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border, *shares, codes, *soft))
+            quality = ["" if row.quality is None else f"{row.quality:.3f}"] if judged else []
+            fixed = (row.code, row.name, row.voxels, f"{row.volume_mm3:.3f}", border)
+            writer.writerow((*fixed, *shares, codes, *quality, *soft))
 
 
 def border_areas(label_map: LabelArray, affine: NDArray[Any]) -> dict[int, float]:

@@ -11,11 +11,14 @@ from bundle.training.handlers import FiniteLoss, FreedMemory, GradientClipping, 
 from bundle.training.history import History
 from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
 from bundle.training.initial import InitialWeights
+from bundle.training.judged import JudgedTokens
+from bundle.training.judging import KnownShareLoss, MeanDeviation, OutputsInferer, RankCorrelation, judging_network
 from bundle.training.labelled import brain_dataset, read_values, training_facts, training_name
 from bundle.training.lean_loss import LeanDiceCELoss
 from bundle.training.log import TrainingLog
 from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
+from bundle.training.quality_model import QualityModel
 from bundle.training.schedule import ResumableWarmupCosine
 from bundle.training.tracking import check_tracking
 from bundle.training.validation import CodesToChannelsd, ValidationDataset
@@ -33,9 +36,15 @@ __all__ = [
     "IgnoredToBackgroundd",
     "IgnoringDiceCELoss",
     "InitialWeights",
+    "JudgedTokens",
+    "KnownShareLoss",
     "LeanDiceCELoss",
+    "MeanDeviation",
     "MixedPrecisionInferer",
+    "OutputsInferer",
     "Progress",
+    "QualityModel",
+    "RankCorrelation",
     "ResumableCheckpoint",
     "ResumableWarmupCosine",
     "SeedEachEpoch",
@@ -50,6 +59,7 @@ __all__ = [
     "compiled",
     "find_label_maps",
     "find_pairs",
+    "judging_network",
     "read_values",
     "show_errors_in_one_line",
     "training_facts",

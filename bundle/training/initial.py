@@ -8,7 +8,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from bundle.errors import WeightsError
-from bundle.io.weights import read_weights
+from bundle.io.weights import fitting_heads, read_weights
 from bundle.training.checkpoints import checkpoint_epochs
 
 SHOWN = 4
@@ -18,7 +18,8 @@ class InitialWeights:
     """Load a state dict into the network before the first step.
 
     MONAI's ``CheckpointLoader(strict_shape=False)`` looks for the parameters one level too high when it is given a
-    plain state dict, loads none of them and reports success.
+    plain state dict, loads none of them and reports success. Outputs for the scan that the file has and the network has
+    not are left out.
 
     Args:
         path: file of a state dict.
@@ -50,7 +51,7 @@ class InitialWeights:
             return
         network = getattr(self.network, "module", self.network)
         wanted: dict[str, Tensor] = network.state_dict()
-        found = read_weights(self.path)
+        found = fitting_heads(read_weights(self.path), network)
         # Names that the network does not have may be those of the other QKV layout, which it converts as it loads.
         other = {name for name, own in wanted.items() if name in found and found[name].shape != own.shape}
         try:

@@ -180,12 +180,16 @@ class TrainedModel:
         if not going_on or not table.is_file() or _codes(read_labels(table)) != _codes(self.table):
             write_labels(self.table, table, overwrite=not going_on)  # else somebody has corrected a side
         if going_on and description.is_file():
-            self.content["scores"] = read_content(description)["scores"]
+            self._keep_scores(read_content(description))
         self.content["weights"] = {
             path.name: {"sha256": sha256(path), "bytes": path.stat().st_size}
             for name in (WEIGHTS, BEST)
             if (path := self.folder / name).is_file()
         }
+
+    def _keep_scores(self, earlier: Mapping[str, Any]) -> None:
+        """Take over what an earlier part of the training has scored."""
+        self.content["scores"] = earlier["scores"]
 
     def save(self, state: Mapping[str, Tensor], name: str, engine: Any, scores: Mapping[str, float] | None) -> None:
         """Write weights under a name, and what they are of.
@@ -196,15 +200,16 @@ class TrainedModel:
             engine: the trainer, whose steps and epochs are noted.
             scores: metrics of the last validation.
         """
-        self.content["training"] |= {
-            "steps": engine.state.iteration,
-            "epochs": engine.state.epoch,
-            "date": datetime.now(timezone.utc).date().isoformat(),
-        }
-        if scores:
-            rounded = {key: round(float(value), 6) for key, value in scores.items() if math.isfinite(value)}
-            self.content["scores"] = {**(self.content["scores"] or {}), name: rounded}
+        rounded = {key: round(float(value), 6) for key, value in (scores or {}).items() if math.isfinite(value)}
+        self._note(name, engine.state.iteration, engine.state.epoch, rounded)
         self.content = write_weights(state, self.folder / name, self.content)
+
+    def _note(self, name: str, steps: int, epochs: int, scores: Mapping[str, float]) -> None:
+        """Note how far the training is, and how good the weights of a name are."""
+        date = datetime.now(timezone.utc).date().isoformat()
+        self.content["training"] |= {"steps": steps, "epochs": epochs, "date": date}
+        if scores:
+            self.content["scores"] = {**(self.content["scores"] or {}), name: dict(scores)}
 
 
 def _codes(table: Sequence[Label]) -> list[int]:

@@ -47,10 +47,10 @@ def command(maps: Path, output_dir: Path, *configs: str, **options: Any) -> list
 
 
 def train(maps: Path, output_dir: Path, *configs: str, **options: Any) -> ConfigWorkflow:
-    """Train within this process and return the finished workflow."""
+    """Train within this process and return the finished workflow; what is given as ``...`` is left to the configs."""
     hook = sys.excepthook
     folders = {"bundle_root": str(ROOT), "dataset_dir": str(maps), "output_dir": str(output_dir)}
-    given = {**folders, **OPTIONS, **options}
+    given = {name: value for name, value in {**folders, **OPTIONS, **options}.items() if value is not ...}
     workflow = ConfigWorkflow([TRAIN, *configs], workflow_type="train", logging_file=False, **given)
     try:
         workflow.initialize()
