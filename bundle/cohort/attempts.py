@@ -1,8 +1,8 @@
 """One attempt at each of some scans, in this process: the one way in which programs segment files.
 
-The results of a scan are written while the next one is read and segmented. Nothing that goes wrong with a scan leaves
-:func:`attempts` as an exception: what comes back is always a :class:`Result`, which is plain enough for any process to
-read. ``tests/bundle/cohort/test_attempts.py`` holds it.
+Where that pays, the results of a scan are written while the next one is read and segmented. Nothing that goes wrong
+with a scan leaves :func:`attempts` as an exception: what comes back is always a :class:`Result`, plain enough for any
+process to read. ``tests/bundle/cohort/test_attempts.py`` holds it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bundle.cohort.rows import row_of
 from bundle.errors import BundleError, error_line, root_cause
 from bundle.inference.pipeline import pipeline
 from bundle.io.whole import sweep
+from bundle.machine import available_cores
 from bundle.results import OutputPaths
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 FINAL = ("format", "shape", "type", "geometry", "intensities", "labels", "grid", "pairs", "option", "exists")
 """Codes of errors that another attempt would meet again: they are of what the file holds, not of the moment."""
+
+NETWORK_CORES = 2
+"""Cores that the network fills by itself: there, writing beside it gains nothing and takes 200 MiB more."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ def make_segmenter(settings: Settings) -> Segmenter:
 
 
 def attempts(
-    cases: Iterable[Case], segmenter: Segmenter, settings: Settings
+    cases: Iterable[Case], segmenter: Segmenter, settings: Settings, overlap: bool | None = None
 ) -> Generator[tuple[Case, Result], None, None]:
     """Yield what becomes of each scan, in their order; whoever does not take all closes it.
 
@@ -70,10 +74,14 @@ def attempts(
         cases: the scans.
         segmenter: see :func:`make_segmenter`.
         settings: what it was made by.
+        overlap: whether the results of a scan are written while the next one is computed; ``None`` where that pays, on
+            a GPU or more than ``NETWORK_CORES``.
     """
+    if overlap is None:
+        overlap = segmenter.device.type != "cpu" or available_cores() > NETWORK_CORES
     # One stage for both: a scan that is read while the network is at another costs a seventh more memory.
     stages = (lambda case: _begin(case, segmenter, settings), lambda begun: _finish(begun, segmenter))
-    with pipeline(cases, *stages) as outcomes:
+    with pipeline(cases, *stages, overlap=overlap) as outcomes:
         for outcome in outcomes:
             lines = tuple(dict.fromkeys(" ".join(str(warning).split()) for warning in outcome.warnings))
             yield outcome.item, replace(outcome.get(), warnings=lines)

@@ -55,7 +55,7 @@ class Outcome:
 
 
 @contextmanager
-def pipeline(items: Iterable[Any], *stages: Stage) -> Iterator[Iterator[Outcome]]:
+def pipeline(items: Iterable[Any], *stages: Stage, overlap: bool = True) -> Iterator[Iterator[Outcome]]:
     """Give the outcomes of items, in their order, each once the next item has passed all stages but the last.
 
     A single item passes all of them in the caller's thread.
@@ -63,9 +63,10 @@ def pipeline(items: Iterable[Any], *stages: Stage) -> Iterator[Iterator[Outcome]
     Args:
         items: what goes in.
         stages: what an item passes through, the first one first; each gets what the one before returned.
+        overlap: whether the last stage has a thread of its own; without it, items go one after another.
     """
     items = list(items)
-    if len(items) < 2 or not stages:
+    if len(items) < 2 or not stages or not overlap:
         yield (_made(item, stages) for item in items)
         return
     pool = ThreadPoolExecutor(1, "last stage")

@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from bundle.cohort import run
 from bundle.cohort.attempts import attempts, failure
@@ -20,10 +21,13 @@ SETTINGS = Settings((), (), "/out", resume=False)
 class Scripted:
     """A segmenter that does nothing but what the name of a scan says, and notes what it is asked for."""
 
+    device = torch.device("cpu")
+
     def __init__(self):
         self.calls = []
         self.unwritable = 1
         self.third_is_read = threading.Event()
+        self.writers = set()
 
     def read(self, path, folder):
         self.calls.append(f"read {path}")
@@ -38,6 +42,7 @@ class Scripted:
         return data
 
     def write(self, scan):
+        self.writers.add(threading.get_ident())
         if scan["path"] == "second":
             assert self.third_is_read.wait(20)
         warn(FlagWarning(f"{scan['path']}: look twice"))
@@ -61,8 +66,17 @@ def cases(*names):
 
 
 def test_next_scan_is_read_while_results_are_written(segmenter):
-    ended = dict(attempts(cases("first", "second", "third"), segmenter, SETTINGS))
+    ended = dict(attempts(cases("first", "second", "third"), segmenter, SETTINGS, overlap=True))
     assert {result.status for result in ended.values()} == {"done"}
+
+
+@pytest.mark.parametrize(("cores", "device", "beside"), [(2, "cpu", False), (3, "cpu", True), (2, "cuda", True)])
+def test_results_are_written_beside_the_network_where_it_leaves_room(monkeypatch, segmenter, cores, device, beside):
+    monkeypatch.setattr("bundle.cohort.attempts.available_cores", lambda: cores)
+    segmenter.device = torch.device(device)
+    segmenter.third_is_read.set()
+    list(attempts(cases("first", "second"), segmenter, SETTINGS))
+    assert (segmenter.writers != {threading.get_ident()}) == beside
 
 
 def test_results_go_to_the_folder_of_their_id_and_warnings_stay_with_their_scan(segmenter):
