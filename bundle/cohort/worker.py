@@ -62,7 +62,7 @@ def segment_case(case: Case, settings: Settings) -> Result:
             segmenter = _segmenter(settings)
         except Exception as error:  # another process would have it too
             return failure(case, error)
-        ((_, result),) = attempts([case], segmenter, settings)
+        ((_, result),) = attempts([case], segmenter, settings, overlap=False)
     return result
 
 
