@@ -1,4 +1,4 @@
-"""Block and global-local attention: against masked SABlock, the formulas of the branches, scripted and exported."""
+"""Block, pooled and global-local attention: against masked SABlock, the branches' formulas, scripted and exported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from networks import BlockAttention, CrossAttentionBlock, GlobalLocalAttention, SABlock
+from networks import BlockAttention, CrossAttentionBlock, GlobalLocalAttention, PooledAttention, SABlock
 from networks.position import AxialRotary
 
 HIDDEN, HEADS, GRID = 24, 3, (5, 6, 7)
@@ -189,6 +189,7 @@ MODULES = {
     "block": lambda **flags: BlockAttention(HIDDEN, HEADS, 3, 1, rotary=True, **flags),
     "global_local": lambda **flags: GlobalLocalAttention(HIDDEN, HEADS, 3, "gate", rotary=True, **flags),
     "pooled": lambda **flags: GlobalLocalAttention(HIDDEN, HEADS, 3, "max", 2, pooled_size=2, rotary=True, **flags),
+    "averages": lambda **flags: PooledAttention(HIDDEN, HEADS, rotary=True, **flags),
 }
 
 

@@ -1,4 +1,4 @@
-"""Attention to averages of neighbours: against its definition, ``SABlock``, scripted and exported."""
+"""Attention to averages of neighbours: against its definition and ``SABlock``; its forms: test_local_attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from networks import PooledAttention, SABlock, TransformerUNet
 from networks.position import AxialRotary, apply_rotary
 
 HIDDEN, HEADS, GRID = 24, 3, (5, 6, 7)
-FORMS = list(product((True, False), (True, False)))  # use_combined_linear, use_flash_attention
 
 
 def tokens(*grid: int, batch: int = 2) -> torch.Tensor:
@@ -86,33 +85,14 @@ def test_a_key_for_each_token_is_sablock():
     torch.testing.assert_close(pooled(x), expected, atol=1e-5, rtol=0)
 
 
-def test_every_form_and_its_script_give_the_same():
-    first, x = draw(PooledAttention(HIDDEN, HEADS, rotary=True)), tokens()
-    mask = torch.rand(2, *GRID, generator=torch.Generator().manual_seed(5)) > 0.9  # cells without a token among them
-    for combined, flash in FORMS:
-        flags = {"use_combined_linear": combined, "use_flash_attention": flash}
-        block = PooledAttention(HIDDEN, HEADS, rotary=True, **flags).eval()
-        block.load_state_dict(first.state_dict(), strict=True)
-        scripted = torch.jit.script(block)
-        for given in (None, mask, torch.zeros_like(mask)):
-            expected = first(x, given)
-            assert expected.isfinite().all()
-            torch.testing.assert_close(block(x, given), expected, atol=1e-5, rtol=0)
-            torch.testing.assert_close(scripted(x, given), expected, atol=1e-5, rtol=0)
-        small = tokens(2, 9, 3)
-        torch.testing.assert_close(scripted(small), first(small), atol=1e-5, rtol=0)
-
-
-def test_gradients_of_both_kernels_agree():
-    gradients = []
-    for flash in (True, False):
-        block = draw(PooledAttention(HIDDEN, HEADS, rotary=True, use_flash_attention=flash)).double()
-        x = tokens().double().requires_grad_()
-        block(x, torch.arange(7).expand(2, *GRID) > 1).square().sum().backward()
-        gradients.append([x.grad, *(parameter.grad for parameter in block.parameters())])
-    for one, other in zip(*gradients, strict=True):
-        assert one.isfinite().all()
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-8)
+def test_a_mask_that_leaves_cells_or_all_of_them_empty_stays_finite():
+    block, x = draw(PooledAttention(HIDDEN, HEADS, rotary=True)), tokens()
+    scripted = torch.jit.script(block)
+    few = torch.rand(2, *GRID, generator=torch.Generator().manual_seed(5)) > 0.9
+    for given in (few, torch.zeros_like(few)):
+        expected = block(x, given)
+        assert expected.isfinite().all()
+        torch.testing.assert_close(scripted(x, given), expected, atol=1e-5, rtol=0)
 
 
 def test_a_network_takes_the_weights_of_global_attention_and_stays_close():
