@@ -1,21 +1,31 @@
-"""Windows in order along one axis: logits come as slabs of planes that no further window touches.
+"""Windows in order along one axis: logits come in blocks that no further window touches.
 
-Overlapping windows are weighted and added as ``monai.inferers.sliding_window_inference`` does it, in the same places;
-along the first axis in the same order too, so that the sums are the same bit by bit. Of the logits no more is held than
-one window's depth (``tests/bundle/inference/test_stream.py``).
+Overlapping windows are weighted and added as ``monai.inferers.sliding_window_inference`` does it, in the same places,
+in the order of ``Windows.order``. Of the logits no more is held than one window's depth
+(``tests/bundle/inference/test_stream.py``).
+
+The time goes into memory: sums lie in cells between the edges of windows, which a window covers as a whole, so that it
+adds to one run of memory for each class and not to short pieces of rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from typing import Any
 
 import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
+
+Box = tuple[slice, ...]
+
+TURNED_BYTES = 1 << 21
+"""Of logits that are turned at a time on a CPU: two cores' second cache."""
+SHORTEST_SIDE = 16
+"""Voxels: less than a line of a processor's cache is slower to add to than a part of a longer row."""
 
 
 @dataclass(frozen=True)
@@ -74,54 +84,67 @@ class Windows:
         return weights
 
 
-def logit_slabs(
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Logits of a box of the image, good until the next one is asked for; axes in the order of ``Windows.order``.
+
+    Attributes:
+        place: the box.
+        logits: shape (classes, X, Y, Z); may be changed.
+        weights: what the logits are still to be divided by, shape (X, Y, Z), where they are sums of several windows.
+        seam: how many of its first planes came before, as the last ones of the block before.
+    """
+
+    place: Box
+    logits: Tensor
+    weights: Tensor | None = None
+    seam: int = 0
+
+
+def logit_blocks(
     image: Tensor,
     network: Callable[..., Any],
     windows: Windows,
     tell: Callable[[int], None] = lambda done: None,
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield the logits of an image, slab by slab along ``windows.axis``, each once no further window touches it.
+    slabs: bool = False,
+) -> Iterator[Block]:
+    """Yield the logits of an image block by block along ``windows.axis``, each once no further window touches it.
 
     Args:
         image: shape (1, C, X, Y, Z).
         network: maps (B, C, *window) to logits (B, classes, *window).
         windows: where they lie.
         tell: called with the number of windows done, after each call of the network.
-
-    Yields:
-        Index of the slab's first plane, and its logits, shape (classes, planes, A, B): the axes of ``windows.order``.
-        Each slab but the first starts with the last plane of the one before, so that what lies between the two can be
-        interpolated. They are good until the next one is asked for.
+        slabs: whether blocks are to be whole planes of logits, without weights, each of which but the first starts with
+            the last plane of the one before, so that what lies between the two can be interpolated.
     """
-    order = windows.order
-    turned = (0, *(axis + 1 for axis in order))
+    turned = (0, *(axis + 1 for axis in windows.order))
     if windows.single:
         logits = network(image)[0].permute(turned)
         tell(1)
-        yield 0, logits
+        yield Block(tuple(slice(0, windows.size[axis]) for axis in windows.order), logits)
         return
-    weights = windows.weights(image)
-    buffer, done = None, 0
-    for start in windows.starts(order[0]):
-        if buffer is not None and start > buffer.base:
-            yield buffer.finished(start)
-            buffer.let_go(start)
+    weights = windows.weights(image).permute(windows.order)
+    sums: _Sums | None = None
+    done = 0
+    for start in windows.starts(windows.axis):
+        if sums is not None:
+            sums.move_on(start)
         for places in _row(windows, start):
             logits = network(torch.cat([image[(slice(None), slice(None), *place)] for place in places]))
-            logits = logits.to(image.dtype)
-            if buffer is None:
-                buffer = _Buffer(logits, [windows.size[axis] for axis in order], windows.window[order[0]])
-            for place, part in zip(places, logits, strict=True):
-                across = tuple(place[axis] for axis in order[1:])
-                buffer.add(part.permute(turned), weights.permute(order), across)
+            sums = sums or _Sums(logits.to(image.dtype), windows, slabs)
+            finished = [
+                cell
+                for place, part in zip(places, logits.to(image.dtype), strict=True)
+                for cell in sums.add(part.permute(turned), weights, place)
+            ]
             done += len(places)
             tell(done)
-            del logits, part  # a view
-    assert buffer is not None
-    yield buffer.finished(windows.size[order[0]])
+            del logits  # of all windows of a call, before memory is needed for what becomes of the sums
+            yield from map(sums.block, finished)
 
 
-def _row(windows: Windows, start: int) -> Iterator[list[tuple[slice, ...]]]:
+def _row(windows: Windows, start: int) -> Iterator[list[Box]]:
     """Yield the places of the windows that start at one plane, as many at a time as the network gets."""
     starts = [[start] if axis == windows.axis else windows.starts(axis) for axis in range(3)]
     places = [
@@ -132,37 +155,133 @@ def _row(windows: Windows, start: int) -> Iterator[list[tuple[slice, ...]]]:
         yield places[index : index + windows.batch]
 
 
-class _Buffer:
-    """Sums of weighted logits of a window's depth of planes, after the last plane that is finished.
+@dataclass(eq=False)
+class _Cell:
+    """Sums over the depth of a window in a rectangle of the other two axes.
 
     Attributes:
-        base: index of the first plane that is not finished.
+        across: the rectangle.
+        sums: of weighted logits, shape (classes, planes, Y, Z).
+        weights: shape (planes, Y, Z).
     """
 
-    def __init__(self, logits: Tensor, size: Sequence[int], depth: int) -> None:
+    across: Box
+    sums: Tensor
+    weights: Tensor
+
+
+class _Sums:
+    """Sums of weighted logits over a window's depth of planes; with slabs, after the last plane that is finished.
+
+    Args:
+        logits: of some windows, shape (B, classes, *window).
+        windows: where all of them lie.
+        slabs: whether one cell is to hold whole planes.
+    """
+
+    def __init__(self, logits: Tensor, windows: Windows, slabs: bool) -> None:
+        self.windows, self.slabs = windows, slabs
+        self.starts = windows.starts(windows.axis)
         self.base = self.seam = 0
-        self.depth = depth
-        self.sums = logits.new_zeros(logits.shape[1], min(depth + 1, size[0]), *size[1:])
-        self.weights = logits.new_zeros(self.sums.shape[1:])
+        first, *others = windows.order
+        self.depth = windows.window[first]
+        planes = min(self.depth + slabs, windows.size[first])
+        sides = [_sides(windows, axis, cut=not slabs) for axis in others]
+        self.cells = [self._cell(logits, planes, across) for across in product(*sides)]
 
-    def add(self, logits: Tensor, weights: Tensor, across: tuple[slice, ...]) -> None:
-        """Add a window that starts at ``base`` by its weights; axes (classes, planes, A, B) and (planes, A, B)."""
-        place = (slice(self.seam, self.seam + self.depth), *across)
-        self.sums[(slice(None), *place)].addcmul_(logits, weights)  # in one pass: half the time of two
-        self.weights[place] += weights
+    @staticmethod
+    def _cell(logits: Tensor, planes: int, across: Box) -> _Cell:
+        shape = planes, *(part.stop - part.start for part in across)
+        return _Cell(across, logits.new_zeros(logits.shape[1], *shape), logits.new_zeros(shape))
 
-    def finished(self, end: int) -> tuple[int, Tensor]:
-        """Return the logits of the planes before ``end``, the last of the slab before in front."""
-        planes = slice(self.seam, self.seam + end - self.base)
-        self.sums[:, planes] /= self.weights[planes]
-        return self.base - self.seam, self.sums[:, : planes.stop]
+    def add(self, logits: Tensor, weights: Tensor, place: Box) -> list[_Cell]:
+        """Add a window that starts at ``base`` by its weights, and return the cells that were waiting for it alone.
 
-    def let_go(self, end: int) -> None:
-        """Let the planes before ``end`` go but for the last one."""
-        step = self.seam + end - self.base - 1
-        kept = self.sums.shape[1] - step
-        for plane in range(kept if step else 0):  # one by one, as they may overlap
-            self.sums[:, plane] = self.sums[:, plane + step]
-            self.weights[plane] = self.weights[plane + step]
-        self.sums[:, kept:] = self.weights[kept:] = 0
-        self.base, self.seam = end, 1
+        Args:
+            logits: shape (classes, X, Y, Z), axes in the order of ``Windows.order``.
+            weights: shape (X, Y, Z), likewise.
+            place: of the window in the image.
+        """
+        planes = slice(self.seam, self.seam + self.depth)
+        across = [place[axis] for axis in self.windows.order[1:]]
+        touched = [cell for cell in self.cells if all(map(_overlap, cell.across, across))]
+        places = []
+        for cell in touched:
+            shared = [_shared(one, other) for one, other in zip(cell.across, across, strict=True)]
+            to = (planes, *(_within(part, whole) for part, whole in zip(shared, cell.across, strict=True)))
+            of = (slice(None), *(_within(part, whole) for part, whole in zip(shared, across, strict=True)))
+            places.append((cell.sums[(slice(None), *to)], weights[of].contiguous(), (slice(None), *of)))
+            cell.weights[to] += weights[of]
+        for some, part in _turned(logits):
+            for sums, weight, of_logits in places:
+                sums[some].addcmul_(part[of_logits], weight)
+        return [cell for cell in touched if self._is_last(across, cell)]
+
+    def _is_last(self, across: Sequence[slice], cell: _Cell) -> bool:
+        """Tell whether no later window of the row touches a cell."""
+        return all(
+            part.start == max(start for start in self.windows.starts(axis) if start < side.stop)
+            for axis, part, side in zip(self.windows.order[1:], across, cell.across, strict=True)
+        )
+
+    def _end(self) -> int:
+        """Return the plane before which all is finished once the row is."""
+        later = [start for start in self.starts if start > self.base]
+        return later[0] if later else self.windows.size[self.windows.axis]
+
+    def block(self, cell: _Cell) -> Block:
+        """Return what is finished of a cell."""
+        first, end = self.base - self.seam, self._end()
+        planes = slice(0, end - first)
+        logits, weights = cell.sums[:, planes], cell.weights[planes]
+        place = (slice(first, end), *cell.across)
+        if not self.slabs:
+            return Block(place, logits, weights)
+        logits[:, self.seam :] /= weights[self.seam :]
+        return Block(place, logits, None, self.seam)
+
+    def move_on(self, start: int) -> None:
+        """Let go the planes before ``start``, but with slabs the last one of them."""
+        step = self.seam + start - self.base - self.slabs
+        for cell in self.cells:
+            kept = cell.sums.shape[1] - step
+            for first in range(0, kept if step else 0, step or 1):  # so many at a time that they do not overlap
+                planes = slice(first, min(first + step, kept))
+                source = slice(planes.start + step, planes.stop + step)
+                cell.sums[:, planes] = cell.sums[:, source]
+                cell.weights[planes] = cell.weights[source]
+            cell.sums[:, kept:] = 0
+            cell.weights[kept:] = 0
+        self.base, self.seam = start, int(self.slabs)
+
+
+def _turned(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield ranges of the classes, and their logits with the last axis innermost in memory, or all as they are."""
+    if logits.stride(3) == 1 or logits.device.type != "cpu":
+        yield slice(None), logits
+        return
+    classes = max(1, TURNED_BYTES // (4 * logits[0].numel()))
+    for start in range(0, len(logits), classes):
+        some = slice(start, start + classes)
+        yield some, logits[some].contiguous()
+
+
+def _sides(windows: Windows, axis: int, cut: bool) -> list[slice]:
+    """Return the sides of cells along an axis: between the edges of windows, unless pieces are short, or all of it."""
+    starts = windows.starts(axis)
+    edges = sorted({*starts, *(start + windows.window[axis] for start in starts)})
+    sides = [slice(low, high) for low, high in pairwise(edges)]
+    whole = [slice(0, windows.size[axis])]
+    return sides if cut and min(side.stop - side.start for side in sides) >= SHORTEST_SIDE else whole
+
+
+def _overlap(one: slice, other: slice) -> bool:
+    return bool(max(one.start, other.start) < min(one.stop, other.stop))
+
+
+def _shared(one: slice, other: slice) -> slice:
+    return slice(max(one.start, other.start), min(one.stop, other.stop))
+
+
+def _within(part: slice, whole: slice) -> slice:
+    return slice(part.start - whole.start, part.stop - whole.start)
