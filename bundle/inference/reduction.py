@@ -23,13 +23,9 @@ from bundle.inference.streamed import Notes
 from bundle.inference.winners import winners_of
 
 
-def lies_on_grid(to_grid: Affine, windows: Windows, scan_shape: Sequence[int]) -> bool:
-    """Tell whether each voxel of a scan inside the grid of some windows is one of the grid."""
-    return _axes_on_grid(to_grid[[*windows.order, 3]], _grid(windows), scan_shape) is not None
-
-
-def _grid(windows: Windows) -> tuple[int, ...]:
-    return tuple(windows.size[axis] for axis in windows.order)
+def lies_on_grid(to_grid: Affine, grid: Sequence[int], scan_shape: Sequence[int]) -> bool:
+    """Tell whether each voxel of a scan inside a grid is one of the grid's."""
+    return _axes_on_grid(to_grid, grid, scan_shape) is not None
 
 
 def _axes_on_grid(to_grid: Affine, grid: Sequence[int], scan_shape: Sequence[int]) -> list[Axis] | None:
@@ -56,7 +52,7 @@ class Reduction:
     def __init__(
         self, logits: Tensor, windows: Windows, to_grid: Affine, scan_shape: Sequence[int], one_piece: Sequence[int]
     ) -> None:
-        self.grid = _grid(windows)
+        self.grid = tuple(windows.size[axis] for axis in windows.order)
         self.to_grid = to_grid[[*windows.order, 3]]
         self.axes = _axes_on_grid(self.to_grid, self.grid, scan_shape)
         self.one_piece = one_piece

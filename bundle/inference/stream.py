@@ -65,7 +65,7 @@ def stream_labels(
         maps: probability maps of the scan, to be filled.
     """
     reduction: Reduction | None = None
-    slabs = maps is not None or not lies_on_grid(to_grid, windows, scan_shape)
+    slabs = maps is not None or not lies_on_grid(to_grid, windows.size, scan_shape)
     with torch.inference_mode():
         for block in logit_blocks(image, network, windows, tell, slabs):
             reduction = reduction or Reduction(block.logits, windows, to_grid, scan_shape, one_piece)
@@ -152,7 +152,9 @@ class StreamInferer(WindowInferer):
         with memory_for(network, image):
             judging = judged(network, self.quality, self.table, not self.windows(image.shape[2:]).single)
             watch = Watch(self.averaging(judging or network))
-            plan = self._plan(str(item.meta.get("filename_or_obj", "image")), image, watch.network, shape, calibrations)
+            name = str(item.meta.get("filename_or_obj", "image"))
+            on_grid = not self.mapped and lies_on_grid(to_grid, image.shape[2:], shape)
+            plan = self._plan(name, image, watch.network, shape, calibrations, on_grid)
             started = time.perf_counter()
             if judging is not None:
                 judging.several = not plan.windows.single
@@ -175,11 +177,12 @@ class StreamInferer(WindowInferer):
         network: Callable[..., Any],
         shape: Sequence[int],
         calibrations: Calibrations,
+        on_grid: bool,
     ) -> Plan:
         """Return what a scan will take, and show it."""
         windows = self.windows(image.shape[2:])
         known = calibrations.find(windows.window, windows.batch)
-        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory())
+        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory(), on_grid)
         if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):
             calibrations = Tried(calibrations, tried)
             plan = replace(plan, calibration=calibrations.find(windows.window, windows.batch))
