@@ -134,7 +134,8 @@ def _stray_voxels(
     start = np.array([[part.start] for part in box])
 
     def voxels_of(chosen: NDArray[np.bool_]) -> Voxels:
-        return np.array(np.unravel_index(places[chosen], numbered.shape)) + start
+        found: Voxels = np.array(np.unravel_index(places[chosen], numbered.shape)) + start
+        return found
 
     stray, large = _judged_pieces(votes, channel, pieces, voxels_of, inherited)
     return voxels_of(stray[pieces]), voxels_of(large[pieces])

@@ -14,12 +14,13 @@ from itertools import product
 import torch
 from torch import Tensor
 
-CACHE_BYTES = 1 << 21
-"""Of the logits of voxels looked at together on a CPU: two cores' second cache."""
+from bundle.inference.sums import Box
+
+CACHE_BYTES = 1 << 22
+"""Of the logits of voxels looked at together on a CPU: with what comes of them they fit into its last cache."""
 DEVICE_BYTES = 1 << 26
 """Of those on another device."""
 LARGEST = torch.iinfo(torch.int32).max
-Box = tuple[slice, ...]
 
 
 class Ranking:
@@ -54,8 +55,10 @@ class Ranking:
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Return the next likely class of each voxel, and the logarithm of its odds to the first, shape (K,) both."""
-        if self._last is not None:
-            self._keys.scatter_(0, self._last[None], LARGEST)
+        if self._last is None:
+            self._last = (self._keys.amin(dim=0) & self._class).long()
+            return self._last, torch.zeros_like(self._odds[0])
+        self._keys.scatter_(0, self._last[None], LARGEST)
         self._last = (self._keys.amin(dim=0) & self._class).long()
         return self._last, self._odds.gather(0, self._last[None])[0] * math.log(2)
 

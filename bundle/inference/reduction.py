@@ -16,10 +16,11 @@ from bundle.inference.aligned import Affine, Axis, aligned_axes, take_winners
 from bundle.inference.components import LogitVotes, take_strays
 from bundle.inference.confidence import Margins
 from bundle.inference.finalists import Finalists
-from bundle.inference.ranking import Box, Ranking, voxel_boxes
+from bundle.inference.ranking import Ranking, voxel_boxes
 from bundle.inference.restore import empty_channels, restore_planes
-from bundle.inference.slabs import Block, Windows
+from bundle.inference.slabs import Windows
 from bundle.inference.streamed import Notes
+from bundle.inference.sums import Block, Box
 from bundle.inference.winners import winners_of
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch.nn import functional
 
-from bundle.inference import ranking, slabs, stream_labels
+from bundle.inference import ranking, stream_labels, sums
 from bundle.inference.slabs import Windows, logit_blocks
 from tests.bundle.inference.test_restore import full_size_reference, rotation
 from tests.threads import one_thread
@@ -53,8 +53,8 @@ def cases(draw):
 
 def few_at_a_time(patch, classes, seed) -> None:
     """Cut small images as large ones are, between all edges of windows for every other seed."""
-    patch.setattr(slabs, "SHORTEST_SIDE", 1 + 100 * (seed % 2))
-    patch.setattr(slabs, "TURNED_BYTES", 4000)
+    patch.setattr(sums, "SHORTEST_SIDE", 1 + 100 * (seed % 2))
+    patch.setattr(sums, "TURNED_BYTES", 4000)
     patch.setattr(ranking, "CACHE_BYTES", 4 * classes * 100)
 
 
