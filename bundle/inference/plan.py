@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
 
+import torch
+
 from bundle.errors import InputError, OptionError
 from bundle.inference.calibration import Calibration, Calibrations, resident
 from bundle.inference.confidence import SLAB_BYTES
 from bundle.inference.finalists import Finalists
-from bundle.inference.ranking import CACHE_BYTES
+from bundle.inference.ranking import bytes_together
 from bundle.inference.restore import PROBABILITY_BYTES
 from bundle.inference.slabs import Windows
 from bundle.inference.winners import UINT8_CLASSES
@@ -97,7 +99,8 @@ class Plan:
         plane = FLOAT * self.classes * prod(self.windows.size[axis] for axis in others)
         logits = plane * self.windows.size[first] if self.windows.single else 0
         probabilities = min(max(PROBABILITY_BYTES, 2 * plane), plane * self.windows.size[first])
-        looked_at = 4 * (SLAB_BYTES if self.windows.single else CACHE_BYTES)  # logits of some, and what comes of them
+        some = SLAB_BYTES if self.windows.single else bytes_together(torch.device("cpu"))
+        looked_at = 4 * some  # logits of some voxels, and what comes of them
         reducing = looked_at if self.on_grid and not self.windows.single else max(probabilities, looked_at)
         running = self.slab_bytes + max(self.window_bytes, logits + reducing) + finalists
         if not self.windows.single:

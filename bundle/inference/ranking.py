@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bundle.inference.sums import Box
 
-CACHE_BYTES = 1 << 22
-"""Of the logits of voxels looked at together on a CPU: with what comes of them they fit into its last cache."""
+CACHE_BYTES = 1 << 21
+"""Of the logits of voxels looked at together, for each thread on a CPU: what comes of them fits into its caches."""
 DEVICE_BYTES = 1 << 26
 """Of those on another device."""
 LARGEST = torch.iinfo(torch.int32).max
@@ -69,13 +69,18 @@ class Ranking:
         return self._total
 
 
+def bytes_together(device: torch.device) -> int:
+    """Return the bytes of the logits that are looked at together."""
+    return CACHE_BYTES * torch.get_num_threads() if device.type == "cpu" else DEVICE_BYTES
+
+
 def voxel_boxes(logits: Tensor) -> Iterator[Box]:
     """Yield boxes of voxels whose logits are looked at together, each as near to one run of memory as can be.
 
     Args:
         logits: shape (classes, X, Y, Z).
     """
-    most = max(1, (CACHE_BYTES if logits.device.type == "cpu" else DEVICE_BYTES) // (4 * len(logits)))
+    most = max(1, bytes_together(logits.device) // (4 * len(logits)))
     shape, strides = logits.shape[1:], logits.stride()[1:]
     lengths = [1, 1, 1]
     for axis in sorted(range(3), key=lambda axis: strides[axis]):

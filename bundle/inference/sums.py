@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Box = tuple[slice, ...]
 
 TURNED_BYTES = 1 << 21
-"""Of logits that are turned at a time on a CPU: two cores' second cache."""
+"""Of logits that are turned at a time, for each thread on a CPU: they stay in its caches."""
 SHORTEST_SIDE = 16
 """Voxels: less than a line of a processor's cache is slower to add to than a part of a longer row."""
 
@@ -192,7 +192,7 @@ def _turned(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
     if logits.stride(3) == 1 or logits.device.type != "cpu":
         yield slice(None), logits
         return
-    classes = max(1, TURNED_BYTES // (4 * logits[0].numel()))
+    classes = max(1, TURNED_BYTES * torch.get_num_threads() // (4 * logits[0].numel()))
     for start in range(0, len(logits), classes):
         some = slice(start, start + classes)
         yield some, logits[some].contiguous()
