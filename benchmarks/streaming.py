@@ -75,7 +75,7 @@ def stream_case(size: list[int], classes: int, window: list[int], one_piece: int
     assert watch is not None
     windows = Windows(tuple(size), tuple(map(min, size, window)), (0.25,) * 3)
     known = Calibration(windows.window, 1, watch.bytes or 0, watch.seconds / watch.windows)
-    plan = Plan(windows, classes, prod(size), one_piece > 0, known, 0)
+    plan = Plan(windows, classes, prod(size), one_piece > 0, known, 0, on_grid=True)
     scan_and_labels = prod(size) * (4 + (1 if classes <= 256 else 2)) / MIB
     return {
         "peak_mib": peak,

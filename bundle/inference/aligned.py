@@ -9,7 +9,7 @@ class of each is the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,12 @@ class Axis:
     def nearest(self, first: int, end: int) -> Tensor:
         """Return the nearest neighbours on the grid of a range of the scan's voxels."""
         return self.lower[first:end] + self.fraction[first:end].round().long()
+
+    def on_planes(self, low: int, high: int) -> tuple[int, int]:
+        """Return the range of the scan's voxels inside the grid whose nearest neighbour lies before ``high``."""
+        place = self.nearest(self.first, self.end)
+        within = ((place >= low) & (place < high)).nonzero()[:, 0]
+        return (self.first + int(within[0]), self.first + int(within[-1]) + 1) if len(within) else (0, 0)
 
     def reached_from(self, low: int, high: int) -> tuple[int, int]:
         """Return the range of the scan's voxels inside the grid with a neighbour from ``low`` to ``high``."""
@@ -149,7 +155,7 @@ def restore_aligned(
     first, last = axes[0].between_planes(first_plane, first_plane + logits.shape[1] - 1)
     if all(axis.on_grid() for axis in axes):
         found = winners_of(logits) if winners is None else winners
-        _take_winners(found, axes, turned, (first, last), first_plane)
+        take_winners(found, axes, channels, (first_plane, 0, 0))
         return
     for start in range(first, last, planes):
         end = min(start + planes, last)
@@ -168,20 +174,21 @@ def restore_aligned(
         turned[start:end] = winner
 
 
-def _take_winners(winners: Tensor, axes: list[Axis], turned: Tensor, planes: Range, first_plane: int) -> None:
-    """Write the class of each voxel of a scan that lies on the grid, see :func:`restore_aligned`.
+def take_winners(winners: Tensor, axes: list[Axis], channels: Tensor, start: Sequence[int]) -> None:
+    """Write the class of each voxel of a scan that is one of a box of the grid; all of the scan's are the grid's.
 
     Args:
-        winners: the likeliest class of each voxel of the logits, shape (X, Y, Z).
+        winners: the likeliest class of each voxel of the box, shape (X, Y, Z).
         axes: how the scan lies along X, Y and Z.
-        turned: the scan's channels, axes in the order of the grid's.
-        planes: range of the scan along X.
-        first_plane: index on the grid of the first plane of the logits.
+        channels: shape of the scan, written to.
+        start: index on the grid of the box's first voxel.
     """
-    ranges = [planes, *((axis.first, axis.end) for axis in axes[1:])]
-    for dim, (axis, ends) in enumerate(zip(axes, ranges, strict=True)):
-        place = axis.nearest(*ends) - (0 if dim else first_plane)
-        winners = winners.index_select(dim, place.to(winners.device))
+    turned = channels.permute([axis.scan_axis for axis in axes])  # a view: (X, Y, Z) of the grid
+    ranges = [axis.on_planes(low, low + length) for axis, low, length in zip(axes, start, winners.shape, strict=True)]
+    if any(first >= end for first, end in ranges):
+        return
+    for dim, (axis, ends, low) in enumerate(zip(axes, ranges, start, strict=True)):
+        winners = winners.index_select(dim, (axis.nearest(*ends) - low).to(winners.device))
     turned[tuple(slice(*ends) for ends in ranges)] = winners.to(turned)
 
 

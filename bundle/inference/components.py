@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,22 +84,32 @@ class LogitVotes:
 
 
 def _judged_pieces(
-    votes: Votes, channel: int, pieces: NDArray[np.int32], start: Voxels, inherited: NDArray[np.bool_]
+    votes: Votes,
+    channel: int,
+    pieces: NDArray[np.int32],
+    voxels_of: Callable[[NDArray[np.bool_]], Voxels],
+    inherited: NDArray[np.bool_],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return for each piece (0 is none) whether it is a stray one, and whether it is large but not the main one.
 
     The main piece is the one that the network is surest of, voxel by voxel: size does not tell, a cavity full of
     fluid can be larger than the ventricle that it is taken for. Of equally sure ones it is the largest, then the first.
+
+    Args:
+        votes: asked for margins.
+        channel: the class.
+        pieces: number of the piece of each of its voxels, shape (K,).
+        voxels_of: gives the places of chosen ones of them.
+        inherited: whether a voxel is another class's, shape (X, Y, Z).
     """
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
+    sizes = np.bincount(pieces)
     sureness = np.zeros(len(sizes))
     rivals = np.flatnonzero(sizes >= max(1.0, RIVAL * sizes.max()))
     if len(rivals) > 1:
-        voxels = np.array(np.nonzero(np.isin(pieces, rivals)))
-        places = voxels + start
+        compared = np.isin(np.arange(len(sizes)), rivals)[pieces]
+        places = voxels_of(compared)
         margins = np.where(inherited[tuple(places)], 0.0, votes.margins(channel, places))  # inherited ones say nothing
-        sums = np.bincount(pieces[tuple(voxels)], weights=margins, minlength=len(sizes))
+        sums = np.bincount(pieces[compared], weights=margins, minlength=len(sizes))
         sureness[rivals] = sums[rivals] / sizes[rivals]
     main = max(rivals, key=lambda piece: (sureness[piece], sizes[piece], -piece))
     large = sizes >= SMALL * sizes[main]
@@ -116,12 +126,19 @@ def _stray_voxels(
     none = np.empty((3, 0), dtype=np.int64)
     if box is None:
         return none, none
-    pieces, count = ndimage.label(winner[box] == channel, TOUCHING)
+    numbered, count = ndimage.label(winner[box] == channel, TOUCHING)
     if count < 2:
         return none, none
+    places = np.flatnonzero(numbered)  # few of the voxels of a box are of its class
+    pieces = numbered.reshape(-1)[places]
     start = np.array([[part.start] for part in box])
-    stray, large = _judged_pieces(votes, channel, pieces, start, inherited)
-    return np.array(np.nonzero(stray[pieces])) + start, np.array(np.nonzero(large[pieces])) + start
+
+    def voxels_of(chosen: NDArray[np.bool_]) -> Voxels:
+        found: Voxels = np.array(np.unravel_index(places[chosen], numbered.shape)) + start
+        return found
+
+    stray, large = _judged_pieces(votes, channel, pieces, voxels_of, inherited)
+    return voxels_of(stray[pieces]), voxels_of(large[pieces])
 
 
 def _widened(box: Box | None, voxels: Voxels) -> Box:

@@ -18,8 +18,10 @@ from torch import Tensor
 
 from bundle.inference.aligned import Affine, Axis, aligned_axes
 from bundle.inference.components import Voxels
-from bundle.inference.confidence import Margins, voxel_parts
+from bundle.inference.confidence import Margins
+from bundle.inference.ranking import Ranking
 from bundle.inference.restore import grid_positions
+from bundle.inference.sums import Box
 from bundle.inference.winners import UINT8_CLASSES
 from bundle.io.scratch import IN_MEMORY, out_of_memory, scratch_array
 
@@ -53,24 +55,30 @@ class Finalists:
         sizes = (kept * (1 if classes <= UINT8_CLASSES else 2), 2 * kept)
         return sum(size for size in sizes if size <= IN_MEMORY)
 
-    def add(self, logits: Tensor, first_plane: int) -> None:
-        """Note planes by their logits, shape (classes, planes, A, B), unchanged."""
-        first = first_plane * logits[0, 0].numel()
-        all_channels, all_logs = (values.reshape(self.kept, -1) for values in (self.channels, self.logs))  # views
-        for flat in voxel_parts(logits):
-            place = slice(first, first + flat.shape[1])
-            first = place.stop
-            looked_at = (~(flat[1:].amax(dim=0) < flat[0] - SURE)).nonzero()[:, 0]
-            values = flat[:, looked_at].float().t().contiguous()  # (K, classes)
-            likely, channels = values.topk(self.kept, dim=1)
-            likely -= values.logsumexp(dim=1, keepdim=True)
-            # Of equal ones the first wins, as in argmax; topk promises no order.
-            channels, likely = _first_of_equals(values.argmax(dim=1), channels, likely)
-            at = looked_at.cpu().numpy()
-            for slot in range(self.kept):
-                all_logs[slot, place] = -np.inf if slot else 0
-                all_channels[slot, place][at] = channels[:, slot].cpu().numpy()
-                all_logs[slot, place][at] = likely[:, slot].half().cpu().numpy()
+    def add(self, place: Box, ranking: Ranking, winners: Tensor, lead: Tensor, second: Tensor) -> None:
+        """Note the voxels of a box.
+
+        Args:
+            place: the box.
+            ranking: of its voxels, whose first and second class were asked for.
+            winners: the first class, shape (K,).
+            lead: the logarithm of the second one's odds to it, shape (K,).
+            second: the second class, shape (K,).
+        """
+        sure = (winners == 0) & (lead < -SURE)
+        everywhere = bool(sure.all())
+        found = [(winners, torch.zeros_like(lead)), (second, lead)][: self.kept]
+        while len(found) < self.kept:
+            found.append(found[-1] if everywhere else ranking.next())
+        total = 0 if everywhere else ranking.total().log()
+        for slot, (channels, logs) in enumerate(found):
+            logs = (logs - total).masked_fill_(sure, -torch.inf if slot else 0.0)
+            shape = self.channels[slot][place].shape
+            self.channels[slot][place] = channels.masked_fill(sure, 0).view(shape).cpu().numpy()
+            self.logs[slot][place] = logs.half().view(shape).cpu().numpy()
+
+    def let_go(self) -> None:
+        """Let what is noted go from memory, where it lies in a file."""
         out_of_memory(self.channels)
         out_of_memory(self.logs)
 
@@ -135,15 +143,6 @@ class Finalists:
         # Of equal ones the first class wins, as in argmax.
         first = np.where(totals >= totals.max(axis=0), named, np.iinfo(np.int64).max).min(axis=0)
         return np.asarray(first, dtype=np.int64)
-
-
-def _first_of_equals(first: Tensor, channels: Tensor, likely: Tensor) -> tuple[Tensor, Tensor]:
-    """Put the class ``first``, shape (K,), at the head of the finalists, shape (K, 4)."""
-    slot = (channels == first[:, None]).int().argmax(dim=1, keepdim=True)
-    other = channels[:, :1].clone()
-    channels = channels.scatter(1, slot, other)
-    channels[:, 0] = first
-    return channels, likely
 
 
 def _heirs(channels: NDArray[np.int64], logs: NDArray[np.float32]) -> NDArray[np.int64]:

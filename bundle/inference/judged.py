@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bundle.inference.winners import winners_of
 from bundle.labels import Label
 from bundle.model.quality import group_channels
 from bundle.results.quality import Quality
@@ -51,7 +52,7 @@ class Judged:
         logits, predicted = self.network.forward_with_outputs(windows)
         weights = torch.ones(predicted.shape, dtype=torch.float64)
         if self.several:
-            winners = logits.argmax(dim=1).flatten(1).cpu()
+            winners = [winners_of(one).flatten().cpu() for one in logits]
             counts = torch.stack([torch.bincount(row, minlength=logits.shape[1]) for row in winners]).double()
             weights = counts @ self.members.T + LEAST_WEIGHT
         self._sums += (predicted.double().cpu() * weights).sum(dim=0)

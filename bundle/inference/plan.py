@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
 
+import torch
+
 from bundle.errors import InputError, OptionError
 from bundle.inference.calibration import Calibration, Calibrations, resident
 from bundle.inference.confidence import SLAB_BYTES
 from bundle.inference.finalists import Finalists
+from bundle.inference.ranking import bytes_together
 from bundle.inference.restore import PROBABILITY_BYTES
 from bundle.inference.slabs import Windows
 from bundle.inference.winners import UINT8_CLASSES
@@ -59,6 +62,7 @@ class Plan:
         one_piece: whether stray pieces are looked for.
         calibration: what a window takes; ``None`` before the first one.
         held: bytes that the process holds already.
+        on_grid: whether the scan's voxels are the network's, so that no probabilities are interpolated.
     """
 
     windows: Windows
@@ -67,6 +71,7 @@ class Plan:
     one_piece: bool
     calibration: Calibration | None
     held: int
+    on_grid: bool = False
 
     @property
     def slab_bytes(self) -> int:
@@ -74,15 +79,14 @@ class Plan:
         if self.windows.single:
             return 0
         first, *others = self.windows.order
-        planes = min(self.windows.window[first] + 1, self.windows.size[first])
+        planes = min(self.windows.window[first] + (not self.on_grid), self.windows.size[first])
         return FLOAT * planes * prod(self.windows.size[axis] for axis in others) * (self.classes + 1)
 
     @property
     def window_bytes(self) -> int:
         """Bytes of a call of the network; before the first one its logits alone are known."""
         logits = FLOAT * self.classes * prod(self.windows.window) * self.windows.batch
-        known = self.calibration.bytes if self.calibration else logits
-        return known if self.windows.single else max(known, 2 * logits)  # weighted ones beside them
+        return max(self.calibration.bytes, logits) if self.calibration else logits
 
     @property
     def more_bytes(self) -> int:
@@ -95,7 +99,9 @@ class Plan:
         plane = FLOAT * self.classes * prod(self.windows.size[axis] for axis in others)
         logits = plane * self.windows.size[first] if self.windows.single else 0
         probabilities = min(max(PROBABILITY_BYTES, 2 * plane), plane * self.windows.size[first])
-        reducing = max(probabilities, 4 * SLAB_BYTES)  # logits of some voxels, and what comes of them
+        some = SLAB_BYTES if self.windows.single else bytes_together(torch.device("cpu"))
+        looked_at = 4 * some  # logits of some voxels, and what comes of them
+        reducing = looked_at if self.on_grid and not self.windows.single else max(probabilities, looked_at)
         running = self.slab_bytes + max(self.window_bytes, logits + reducing) + finalists
         if not self.windows.single:
             running += min(self.window_bytes, reducing)  # freed memory that is kept fits neither of them

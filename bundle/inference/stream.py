@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,17 +26,14 @@ from tqdm import tqdm
 from bundle.errors import OptionError
 from bundle.inference.aligned import Affine
 from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
-from bundle.inference.components import LogitVotes, one_piece_channels, take_strays
-from bundle.inference.confidence import Margins
-from bundle.inference.finalists import Finalists
+from bundle.inference.components import one_piece_channels
 from bundle.inference.judged import judged
 from bundle.inference.plan import Plan, held_memory, is_scarce, make_plan, parse_size
-from bundle.inference.restore import empty_channels, restore_planes
-from bundle.inference.slabs import Windows, logit_slabs
+from bundle.inference.reduction import Reduction, lies_on_grid
+from bundle.inference.slabs import Windows, logit_blocks
 from bundle.inference.soft import add_planes, map_channels
 from bundle.inference.streamed import Notes, with_notes
 from bundle.inference.windows import WindowInferer, memory_for
-from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, read_labels
 from bundle.results.probabilities import ProbabilityMaps
 
@@ -68,54 +64,17 @@ def stream_labels(
         tell: called with the number of windows done.
         maps: probability maps of the scan, to be filled.
     """
-    reduction: _Reduction | None = None
+    reduction: Reduction | None = None
+    slabs = maps is not None or not lies_on_grid(to_grid, windows.size, scan_shape)
     with torch.inference_mode():
-        for first, logits in logit_slabs(image, network, windows, tell):
-            reduction = reduction or _Reduction(logits, windows, to_grid, scan_shape, one_piece)
+        for block in logit_blocks(image, network, windows, tell, slabs):
+            reduction = reduction or Reduction(block.logits, windows, to_grid, scan_shape, one_piece)
             if maps is not None:
-                add_planes(maps, logits, reduction.to_grid, reduction.grid[0], first)
-            reduction.take(first, logits)
-            del logits
+                add_planes(maps, block.logits, reduction.to_grid, reduction.grid[0], block.place[0].start)
+            reduction.take(block)
+            del block
         assert reduction is not None
         return reduction.channels, replace(reduction.finish(), maps=maps)
-
-
-class _Reduction:
-    """What slabs of logits become, one after another; the axes of the grid are in the order of ``windows.order``."""
-
-    def __init__(
-        self, logits: Tensor, windows: Windows, to_grid: Affine, scan_shape: Sequence[int], one_piece: Sequence[int]
-    ) -> None:
-        self.grid = tuple(windows.size[axis] for axis in windows.order)
-        self.to_grid = to_grid[[*windows.order, 3]]
-        self.one_piece = one_piece
-        self.channels = empty_channels(scan_shape, logits)
-        self.margins = Margins(len(logits))
-        self.finalists: Finalists | None = None
-        if one_piece and logits.shape[1] < self.grid[0]:
-            self.finalists = Finalists(len(logits), self.grid)
-        self.dropped, self.apart = Counter[int](), Counter[int]()
-
-    def take(self, first: int, logits: Tensor) -> None:
-        """Take the logits of planes, the last ones of which come again, see ``logit_slabs``; they may be changed."""
-        fresh = logits[:, 1:] if first else logits
-        winners: Tensor | None = None
-        if self.finalists is not None:
-            self.finalists.add(fresh, first + 1 if first else 0)
-        elif self.one_piece:
-            taken, _ = take_strays(LogitVotes(logits), self.one_piece, self.dropped, self.apart)
-            winners = torch.from_numpy(taken).to(logits.device)
-        winners = winners_of(logits) if winners is None else winners
-        restore_planes(logits, self.to_grid, self.channels, self.grid[0], first, winners=winners)
-        self.margins.add(fresh, winners[1:] if first else winners)
-
-    def finish(self) -> Notes:
-        """Take stray pieces, where that could not be done before, and return what was found."""
-        if self.finalists is not None:
-            _, changed = take_strays(self.finalists, self.one_piece, self.dropped, self.apart)
-            self.finalists.restore(changed, self.to_grid, self.channels)
-            self.finalists.correct(self.margins, changed)
-        return Notes(dict(+self.dropped), dict(+self.apart), self.margins.means())
 
 
 class StreamInferer(WindowInferer):
@@ -193,7 +152,9 @@ class StreamInferer(WindowInferer):
         with memory_for(network, image):
             judging = judged(network, self.quality, self.table, not self.windows(image.shape[2:]).single)
             watch = Watch(self.averaging(judging or network))
-            plan = self._plan(str(item.meta.get("filename_or_obj", "image")), image, watch.network, shape, calibrations)
+            name = str(item.meta.get("filename_or_obj", "image"))
+            on_grid = not self.mapped and lies_on_grid(to_grid, image.shape[2:], shape)
+            plan = self._plan(name, image, watch.network, shape, calibrations, on_grid)
             started = time.perf_counter()
             if judging is not None:
                 judging.several = not plan.windows.single
@@ -216,11 +177,12 @@ class StreamInferer(WindowInferer):
         network: Callable[..., Any],
         shape: Sequence[int],
         calibrations: Calibrations,
+        on_grid: bool,
     ) -> Plan:
         """Return what a scan will take, and show it."""
         windows = self.windows(image.shape[2:])
         known = calibrations.find(windows.window, windows.batch)
-        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory())
+        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory(), on_grid)
         if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):
             calibrations = Tried(calibrations, tried)
             plan = replace(plan, calibration=calibrations.find(windows.window, windows.batch))

@@ -49,7 +49,7 @@ def foretold(cache: Path, window: tuple[int, ...]) -> dict[str, Any]:
         gc.collect()
         windows = inferer.windows(image.shape[2:])
         known = Calibrations(network, CPU, cache).find(windows.window, 1)
-        plan = Plan(windows, 33, image[0, 0].numel(), False, known, held_memory())
+        plan = Plan(windows, 33, image[0, 0].numel(), False, known, held_memory(), on_grid=True)
         before = held_memory()
         with memory_growth(CPU) as growth:
             inferer(image, network)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch.nn import functional
 
-from bundle.inference import stream_labels
-from bundle.inference.slabs import Windows
+from bundle.inference import ranking, stream_labels, sums
+from bundle.inference.slabs import Windows, logit_blocks
 from tests.bundle.inference.test_restore import full_size_reference, rotation
 from tests.threads import one_thread
 
@@ -51,6 +51,13 @@ def cases(draw):
     return windows, scan, shape, draw(st.sampled_from([2, 3, 7, 33, 300])), draw(st.integers(0, 2**16))
 
 
+def few_at_a_time(patch, classes, seed) -> None:
+    """Cut small images as large ones are, between all edges of windows for every other seed."""
+    patch.setattr(sums, "SHORTEST_SIDE", 1 + 100 * (seed % 2))
+    patch.setattr(sums, "TURNED_BYTES", 4000)
+    patch.setattr(ranking, "CACHE_BYTES", 4 * classes * 100)
+
+
 def check(case) -> None:
     windows, to_grid, shape, classes, seed = case
     network = RandomNetwork(classes, seed)
@@ -60,7 +67,9 @@ def check(case) -> None:
             image, windows.window, windows.batch, network, overlap=windows.overlap, mode=windows.mode
         )[0]
         network.most = 0
-        found, _ = stream_labels(image, network, windows, to_grid, shape)
+        with pytest.MonkeyPatch.context() as patch:
+            few_at_a_time(patch, classes, seed)
+            found, _ = stream_labels(image, network, windows, to_grid, shape)
     expected, lead = full_size_reference(logits, np.eye(4), to_grid, shape)
     wrong = (found.numpy() != expected) & (lead > CLOSE)
     assert not wrong.any()
@@ -76,6 +85,27 @@ MANY = settings(FEW, max_examples=250, derandomize=False, phases=(Phase.explicit
 @given(cases())
 def test_labels_equal_those_of_the_logits_as_a_whole(case):
     check(case)
+
+
+@FEW
+@given(cases(), st.booleans())
+def test_blocks_hold_the_logits_of_each_voxel_once(case, whole_planes):
+    windows, _, _, classes, seed = case
+    network = RandomNetwork(classes, seed)
+    image = torch.randn(1, 1, *windows.size, generator=torch.Generator().manual_seed(seed))
+    with one_thread(), pytest.MonkeyPatch.context() as patch:
+        few_at_a_time(patch, classes, seed)
+        expected = sliding_window_inference(
+            image, windows.window, windows.batch, network, overlap=windows.overlap, mode=windows.mode
+        )[0].permute(0, *(axis + 1 for axis in windows.order))
+        found, times = torch.zeros_like(expected), torch.zeros(expected.shape[1:])
+        for block in logit_blocks(image, network, windows, slabs=whole_planes):
+            found[(slice(None), *block.place)] = block.logits / (1 if block.weights is None else block.weights)
+            assert block.seam == int(whole_planes and bool(times.any()))
+            assert not whole_planes or block.logits.shape[2:] == expected.shape[2:]
+            times[block.place][block.seam :] += 1
+    assert torch.allclose(found, expected, atol=1e-5, rtol=1e-4)
+    assert (times == 1).all()
 
 
 @pytest.mark.slow
