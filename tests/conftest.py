@@ -101,8 +101,17 @@ def run_main():
 
 
 @pytest.fixture(scope="session")
+def host(tmp_path_factory):
+    """Run programs in processes of their own that start at once, as children of one that has loaded what takes long."""
+    from tests.host import running_host  # which has its root from here
+
+    with running_host(tmp_path_factory.mktemp("printed")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def run_module():
-    """Run ``python -m ...`` from the bundle's root in a process of its own, which takes seconds to start."""
+    """Run ``python -m ...`` from the bundle's root in a true start of Python, which takes five seconds: see host."""
 
     def run(*arguments: object, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", *map(str, arguments)]

@@ -78,12 +78,12 @@ def test_network_keeps_its_declared_input_and_output():
     )
 
 
-def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
+def test_monai_run_segments_a_list_of_scans(host, small_scan, tmp_path):
     second = tmp_path / "b.nii"
     nib.load(small_scan).to_filename(second)
     arguments = ["--datalist", [str(small_scan), str(second)], "--output_dir", tmp_path / "out", "--pixdim", COARSE]
     arguments += ["--precision", "float32"]
-    done = run_module("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
+    done = host.run("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
     assert done.returncode == 0, done.stderr
     for scan, stem in ((small_scan, "small"), (second, "b")):
         folder = tmp_path / "out" / stem

@@ -45,8 +45,8 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compared(run_module, folders):
-    return run_module(
+def compared(host, folders):
+    return host.run(
         "scripts.evaluate", folders / "tree", folders / "ref", "--ignore", 255, "--unscored", 24, "--compare",
         folders / "flat", "--output-dir", folders / "out", "--seed", 3,
     )  # fmt: skip

@@ -67,7 +67,7 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def batch(run_module, small_scan, coarse_config, tmp_path_factory):
+def batch(host, small_scan, coarse_config, tmp_path_factory):
     """One run over all bad files, with a good one in their midst, in a process of its own."""
     folder = tmp_path_factory.mktemp("batch")
     paths = []
@@ -75,7 +75,7 @@ def batch(run_module, small_scan, coarse_config, tmp_path_factory):
         paths.append(folder / f"{name}.nii.gz")
         spoil(paths[-1], small_scan)
     paths.insert(4, small_scan)
-    return folder, run_module("scripts.segment", *paths, "--config", coarse_config, "--output-dir", folder / "out")
+    return folder, host.run("scripts.segment", *paths, "--config", coarse_config, "--output-dir", folder / "out")
 
 
 def test_one_bad_scan_does_not_stop_the_others(batch):

@@ -17,7 +17,7 @@ from tests.tiny_network import CLASSES, save_weights, tiny_network
 
 OUTPUTS = {"num_outputs": 3, "global_pool": "map", "bounded_outputs": True}
 FORMS = ("torchscript", "openvino", "program", "onnx", "aotinductor")
-SLOW = {"onnx", "aotinductor", "onnxruntime"}
+SLOW = {"program", "onnx", "aotinductor", "onnxruntime"}
 HAS_BF16 = torch.cpu._is_avx512_bf16_supported()
 
 
