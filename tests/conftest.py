@@ -134,8 +134,8 @@ def tiny_scan(small_scan, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory) -> Path:
-    """The inference config at 6 mm in float32: a segmentation takes a second, and its labels mean nothing."""
-    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": [6.0] * 3, "precision": "float32"}
+    """The inference config at 12 mm in float32: a segmentation takes half a second, and its labels mean nothing."""
+    config = json.loads((ROOT / "configs/inference.json").read_text()) | {"pixdim": [12.0] * 3, "precision": "float32"}
     path = tmp_path_factory.mktemp("config") / "tiny.json"
     path.write_text(json.dumps(config))
     return path

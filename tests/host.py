@@ -129,6 +129,7 @@ class Host:
     ) -> Ended:
         """Run a module, or code after ``-c``, in a folder, with what is in ``path`` before all other packages.
 
+        The environment is that of this process, if none is given.
         After the ``imports``, ``file_size`` and ``memory`` limit the bytes of a file and of what is allocated from then
         on. Once something in a folder goes by a pattern, which are the two of ``wait``, ``signal`` is sent and the
         folder ``remove`` is taken away.
@@ -137,7 +138,7 @@ class Host:
         printed = {name: self.folder / f"{self.runs}.{name}" for name in ("out", "err")}
         order: dict[str, Any] = {
             "arguments": list(map(str, arguments)), "folder": folder, "path": list(map(str, path)), "imports": imports,
-            "environment": {**os.environ, **(environment or {})}, "file_size": 0, "memory": 0, "signal": 0,
+            "environment": environment or dict(os.environ), "file_size": 0, "memory": 0, "signal": 0,
             "remove": "", "wait": ("", ""), **printed, **fault,
         }  # fmt: skip
         assert self.process.stdin

@@ -52,6 +52,23 @@ def test_shipped_config_is_run_without_it_and_gives_the_same_label_map(part, tmp
     assert {path.name for path in lean.parent.iterdir()} == {path.name for path in paths.label_map.parent.iterdir()}
 
 
+REFUSED = """
+import runpy, bundle.lean
+def refuse():
+    raise RuntimeError("MONAI was to be loaded alone")
+bundle.lean.load_monai_alone = refuse
+runpy.run_module("scripts.segment", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_only_the_shipped_config_asks_for_it(host, part, tiny_config, tmp_path):
+    given = ("-c", REFUSED, part, "--device", "cpu", "--output-dir", tmp_path)
+    assert "MONAI was to be loaded alone" in host.run(*given).stderr
+    own = host.run(*given, "--config", tiny_config)
+    assert own.returncode == 0, own.stderr
+
+
+@pytest.mark.slow
 def test_config_of_ones_own_has_all_of_monai(part, tiny_config, tmp_path):
     done, loaded = loaded_by(part, "--output-dir", tmp_path, "--config", tiny_config)
     assert done.returncode == 0, done.stderr

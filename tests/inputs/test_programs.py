@@ -53,9 +53,9 @@ def write_apart(cases: list[Case], root: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def coarsest(tmp_path_factory, coarse_config):
-    """The inference at 6 mm."""
+    """The inference at 12 mm."""
     path = tmp_path_factory.mktemp("coarsest") / "coarsest.json"
-    path.write_text(coarse_config.read_text().replace("[3.0, 3.0, 3.0]", "[6.0, 6.0, 6.0]"))
+    path.write_text(coarse_config.read_text().replace("[3.0, 3.0, 3.0]", "[12.0, 12.0, 12.0]"))
     return path
 
 

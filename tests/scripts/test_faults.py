@@ -31,11 +31,11 @@ def scans(tiny_scan, tmp_path):
 def segment(host, scans, tiny_config, tmp_path):
     """Run a program on the two scans."""
 
-    def run(program: str, pixdim: float = 6.0, **fault: object):
+    def run(program: str, pixdim: float = 12.0, **fault: object):
         out = str(tmp_path / "out")
         if program == "segment":
             config = tmp_path / "config.json"
-            config.write_text(tiny_config.read_text().replace("6.0", str(pixdim)))
+            config.write_text(tiny_config.read_text().replace("12.0", str(pixdim)))
             options = ["--output-dir", out, "--config", str(config), "--engine", "torch", "--device", "cpu"]
             return host.run("scripts.segment", *scans, *options, imports=OWN, **fault)
         options = {"datalist": str(scans), "output_dir": out, "pixdim": str([pixdim] * 3), "device": "cpu",

@@ -12,7 +12,7 @@ from bundle.inference.batches import FAILED, collate_scans
 from bundle.inference.skipping import SkippingDataset
 from tests.conftest import ROOT
 
-COARSE = {"pixdim": [6.0] * 3, "precision": "float32", "engine": "torch"}
+COARSE = {"pixdim": [12.0] * 3, "precision": "float32", "engine": "torch"}
 
 
 @pytest.fixture(scope="module")
