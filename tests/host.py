@@ -48,6 +48,9 @@ def perform(order):
     name, *sys.argv[1:] = order["arguments"]
     if name == "-c":
         exec(compile(sys.argv.pop(1), "<string>", "exec"), {"__name__": "__main__"})
+    elif name.endswith(".py"):
+        sys.argv[0] = name
+        runpy.run_path(name, run_name="__main__")
     else:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
 
@@ -127,7 +130,7 @@ class Host:
         environment: dict[str, str] | None = None,
         **fault: Any,
     ) -> Ended:
-        """Run a module, or code after ``-c``, in a folder, with what is in ``path`` before all other packages.
+        """Run a module, a file, or code after ``-c``, in a folder, with what is in ``path`` before all other packages.
 
         The environment is that of this process, if none is given.
         After the ``imports``, ``file_size`` and ``memory`` limit the bytes of a file and of what is allocated from then

@@ -30,6 +30,7 @@ INNER_CODES = (2, 41, 10, 49, 12, 51)  # the turned field of view of the oblique
 GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z", "pixdim", "qoffset_x")
 TABLES = ["labels.tsv", "flags.json", "reference_volumes.tsv"]
 FLOAT32 = {"precision": "float32"}  # which every processor computes alike
+TINY = {"pixdim": [12.0] * 3, **FLOAT32}  # for what holds of any labels
 FINER = {"pixdim": [2.0, 2.0, 2.0], **FLOAT32}  # coarser, and structures move by more than their bar
 needs_bfloat16 = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported(), reason="this processor does not compute in bfloat16"
@@ -151,8 +152,8 @@ def test_odd_geometries_keep_their_grid_and_their_anatomy(geometries, tmp_path):
         assert found[2][0] < -10 < 10 < found[41][0], f"left and right are mixed in {name}"
 
 
-def test_same_scan_gives_the_same_bytes_times_and_memory_aside(small_scan, tmp_path):
-    outputs = [Segmenter(output_dir=str(tmp_path / name), pixdim=COARSE).segment(small_scan) for name in "ab"]
+def test_same_scan_gives_the_same_bytes_times_and_memory_aside(tiny_scan, tmp_path):
+    outputs = [Segmenter(output_dir=str(tmp_path / name), pixdim=TINY["pixdim"]).segment(tiny_scan) for name in "ab"]
     contents = [{name: path.read_bytes() for name, path in vars(paths).items()} for paths in outputs]
     for content in contents:
         record = json.loads(content["record"])
@@ -218,25 +219,25 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
     assert sum(all_pieces.values()) > sum(kept.values())
 
 
-def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch):
+def test_failure_while_writing_leaves_nothing(tiny_scan, tmp_path, monkeypatch):
     monkeypatch.setattr("bundle.results.outputs.draw_qc", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Segmenter(output_dir=str(tmp_path), pixdim=COARSE).segment(small_scan)
+        Segmenter(output_dir=str(tmp_path), **TINY).segment(tiny_scan)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_of_an_evaluation_config_write_nothing(small_scan, tmp_path):
+def test_labels_of_an_evaluation_config_write_nothing(tiny_scan, tmp_path):
     configs = ["configs/inference.json", "configs/evaluate.json"]
-    segmenter = Segmenter(configs, output_dir=str(tmp_path / "out"), pixdim=COARSE, **FLOAT32)
-    data = segmenter.preprocessing({"image": str(small_scan)})
+    segmenter = Segmenter(configs, output_dir=str(tmp_path / "out"), **TINY)
+    data = segmenter.preprocessing({"image": str(tiny_scan)})
     logits = segmenter.logits(data)
     before = logits.clone()
     label_map = segmenter.labels(data, logits)
     assert list(tmp_path.iterdir()) == []
     assert torch.equal(logits, before)
-    written = segmenter.segment(small_scan).label_map
+    written = segmenter.segment(tiny_scan).label_map
     np.testing.assert_array_equal(label_map, np.asarray(nib.load(written).dataobj))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["small"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tiny"]
 
 
 def test_option_that_the_config_does_not_have_is_refused(tmp_path):
