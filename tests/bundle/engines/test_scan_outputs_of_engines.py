@@ -65,11 +65,6 @@ def test_engine_gives_outputs_beside_its_logits(name, judging, checkpoint, cache
         torch.testing.assert_close(engine(image), logits, atol=2e-4, rtol=1e-5)
 
 
-def test_engine_of_a_network_without_outputs_has_none(tiny_checkpoint, cache_dir):
-    for name in ("torch", "torchscript", "openvino"):
-        assert load_network(tiny_network(), tiny_checkpoint, name, "float32", cache_dir=cache_dir).num_outputs == 0
-
-
 @pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
 @pytest.mark.parametrize("name", ["torch", "torchscript", "openvino"])
 def test_bfloat16_moves_outputs_little(name, judging, checkpoint, cache_dir):

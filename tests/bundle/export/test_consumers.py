@@ -222,15 +222,15 @@ def test_slicer_runs_the_inference_config_and_finds_the_label_map(run_elsewhere,
     assert {0, 2, 3, 41, 42} <= set(np.unique(voxels(result))) <= set(CODES)
 
 
-def test_overrides_of_slicer_on_the_command_line(small_scan, tmp_path, monkeypatch):
+def test_overrides_of_slicer_on_the_command_line(tiny_scan, tmp_path, monkeypatch):
     arguments = [
-        "run", "--config_file", "configs/inference.json", "--datalist", [str(small_scan)],
-        "--dataset_dir", small_scan.parent, "--output_dir", tmp_path, "--device", "cpu", "--inferer#device", "cpu",
-        "--dataloader#num_workers", 0, "--pixdim", COARSE, "--precision", "float32", "--logging_file", False,
+        "run", "--config_file", "configs/inference.json", "--datalist", [str(tiny_scan)],
+        "--dataset_dir", tiny_scan.parent, "--output_dir", tmp_path, "--device", "cpu", "--inferer#device", "cpu",
+        "--dataloader#num_workers", 0, "--pixdim", [12.0] * 3, "--precision", "float32", "--logging_file", False,
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["monai.bundle", *map(str, arguments)])
     runpy.run_module("monai.bundle", run_name="__main__")
-    assert (tmp_path / "small" / "small_seg.nii.gz").is_file()
+    assert (tmp_path / "tiny" / "tiny_seg.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(("spelling", "reaches"), [("dataloader#num_workers", True), ("dataloader.num_workers", False)])
