@@ -116,7 +116,7 @@ def test_dataset_dir_alone_with_overridden_inferer_and_dataloader(small_scan, tm
     (tmp_path / "in" / "notes.txt").write_text("no scan")
     run(
         config_file="configs/inference.json", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / "out"),
-        pixdim=COARSE, device="$torch.device('cpu')", **FLOAT32,
+        pixdim=[4.0, 4.0, 4.0], device="$torch.device('cpu')", **FLOAT32,
         inferer={"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48], "overlap": 0.5},
         **{"dataloader#num_workers": 1},
     )  # fmt: skip
@@ -174,7 +174,8 @@ def mirrored_scan(small_scan, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("precision", "bar"), [("float32", 0.9999), pytest.param("bfloat16", 0.999, marks=needs_bfloat16)]
+    ("precision", "bar"),
+    [("float32", 0.9999), pytest.param("bfloat16", 0.999, marks=[needs_bfloat16, pytest.mark.slow])],
 )
 def test_mirror_averaging_gives_a_mirrored_scan_the_mirrored_labels(
     run_main, small_scan, mirrored_scan, coarse_config, tmp_path, precision, bar
@@ -204,6 +205,7 @@ def test_bfloat16_finds_what_float32_finds(small_scan, tmp_path):
     assert (found[0] == found[1])[brain].mean() > 0.98
 
 
+@pytest.mark.slow
 def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan, tmp_path):
     def pieces(**overrides):
         segmenter = Segmenter(output_dir=str(tmp_path / str(len(overrides))), **overrides)

@@ -171,6 +171,7 @@ def archive(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_deploy_config_segments_with_an_exported_archive(run_main, archive, small_scan, coarse_config, tmp_path):
     deploy = json.loads((ROOT / "configs/deploy.json").read_text()) | {"pixdim": COARSE}
     (tmp_path / "deploy.json").write_text(json.dumps(deploy))

@@ -136,6 +136,7 @@ def test_an_inferer_refuses_what_does_not_fit_and_runs_no_window_of_it(tmp_path)
     assert set(calls) <= {(16, 16, 16), (64, 64, 64)}  # a small one was tried
 
 
+@pytest.mark.slow
 def test_an_inferer_takes_windows_that_fit(in_a_process, tmp_path):
     made = in_a_process("fitting", tmp_path)
     assert all(max(shape) < 200 for shape in made["shapes"])
