@@ -1,8 +1,8 @@
 # The venv is made once, in .venv; `make PYTHON=/path/to/python3 demo` chooses the Python that makes it.
 PYTHON ?=
 PYTEST_ARGS ?=
-# A file of tests at a time on each worker, one worker a core; a worker may need 3 GB.
-PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# A file of tests at a time on each worker, one worker a core, in the order of tests/conftest.py; a worker may need 3 GB.
+PYTEST_WORKERS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 VENV_PYTHON := .venv/bin/python
 RUNTIME := .venv/.runtime-installed

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -40,11 +38,6 @@ FAULTS = {
 }  # fmt: skip
 
 
-def run_tests(folder: Path, tests: str, selection: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", tests, "-k", selection]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
 def scratch_copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scratch")
@@ -56,14 +49,15 @@ def scratch_copy(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_seeded_fault_makes_a_test_fail(scratch_copy, fault):
+def test_a_seeded_fault_makes_a_test_fail(host, scratch_copy, fault):
     name, right, wrong, tests, selection = FAULTS[fault]
     source = scratch_copy / name
     code = source.read_text()
     assert code.count(right) == 1, "the fault must be seeded in one place"
     source.write_text(code.replace(right, wrong))
     try:
-        done = run_tests(scratch_copy, tests, selection)
+        options = ("-q", "-x", "-p", "no:cacheprovider", "-k", selection)
+        done = host.run("pytest", tests, *options, folder=scratch_copy, path=[scratch_copy])
     finally:
         source.write_text(code)
     assert done.returncode == 1, done.stdout

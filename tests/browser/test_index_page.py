@@ -10,6 +10,7 @@ from bundle.results.page_set import PageSet
 from bundle.results.ratings import Rating, read_ratings
 from tests.browser.conftest import NAMES
 
+pytestmark = pytest.mark.slow  # a second Chromium, where each worker has a file
 COUNT = 14
 
 

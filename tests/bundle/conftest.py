@@ -13,6 +13,17 @@ from tests.tiny_network import BATCHES, CLASSES, save_weights, tiny_network
 FAST_COMPILATION = {"cpp.simdlen": 1, "aot_inductor.compile_wrapper_opt_level": "O0"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_curves():
+    """Leave out the picture of a training's course, which takes longer than a training of seconds.
+
+    ``test_resume.py`` and ``tests/scripts/test_new_task.py`` have it drawn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bundle.training.history.draw_training_curve", lambda *_: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """The tiny network; nobody may change it."""

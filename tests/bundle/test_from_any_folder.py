@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -41,24 +39,27 @@ def folders(moved, tmp_path_factory):
     return {"bundle": moved, "empty": tmp_path_factory.mktemp("empty"), "other": other}
 
 
-def run_python(folder: Path, path: str, *arguments: object) -> str:
-    """Run Python in a folder with ``path`` as ``PYTHONPATH`` and return what it printed."""
-    command = [sys.executable, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+@pytest.fixture
+def run_python(host):
+    """Run Python in a folder with a search path and return what it printed."""
+
+    def run(folder: Path, path: list[Path], *arguments: object) -> str:
+        done = host.run(*arguments, folder=folder, path=path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_monai_bundle_run_works_without_a_python_path(moved, folders, folder, small_scan, tmp_path):
+def test_monai_bundle_run_works_without_a_python_path(run_python, moved, folders, folder, small_scan, tmp_path):
     options = {
         "config_file": moved / "configs/inference.json", "datalist": [str(small_scan)], "output_dir": tmp_path,
         "pixdim": [4.0, 4.0, 4.0], "precision": "float32", "engine": "torch", "device": "cpu", "flags": None,
         "logging_file": False,
     }  # fmt: skip
     arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
-    run_python(folders[folder], "", "-m", "monai.bundle", "run", *arguments)
+    run_python(folders[folder], [], "monai.bundle", "run", *arguments)
     assert (tmp_path / "small" / "small_seg.nii.gz").is_file()
 
 
@@ -86,8 +87,8 @@ print(json.dumps(roots))
 """
 
 
-def test_workflows_and_load_find_the_bundle_from_three_folders(moved, folders):
-    printed = run_python(moved.parent, str(moved), "-c", FROM_PYTHON, moved.parent, NAME, *folders.values())
+def test_workflows_and_load_find_the_bundle_from_three_folders(run_python, moved, folders):
+    printed = run_python(moved.parent, [moved], "-c", FROM_PYTHON, moved.parent, NAME, *folders.values())
     roots = json.loads(printed.splitlines()[-1])
     assert len(roots) == 4 * len(folders)
     assert set(roots.values()) == {str(moved)}
@@ -119,7 +120,7 @@ def test_a_root_that_is_given_wins(moved):
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_archives_config_finds_its_bundle_without_any_code_of_it(moved, folders, folder, tmp_path):
+def test_archives_config_finds_its_bundle_without_any_code_of_it(run_python, moved, folders, folder, tmp_path):
     shutil.copy(moved / "configs/deploy.json", tmp_path / "mine.json")
     program = """
 import sys
@@ -134,7 +135,7 @@ bare = ConfigParser()
 bare.read_config(config)
 print(bare.get_parsed_content("checkpoint"))
 """
-    printed = run_python(folders[folder], "", "-c", program, moved / "configs/deploy.json", tmp_path / "mine.json")
+    printed = run_python(folders[folder], [], "-c", program, moved / "configs/deploy.json", tmp_path / "mine.json")
     roots = [line.removesuffix("/models/model.ts") for line in printed.splitlines() if line.endswith("model.ts")]
     assert roots == [str(moved)] * 2 + ["."] * 2
 

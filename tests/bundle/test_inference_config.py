@@ -30,6 +30,7 @@ INNER_CODES = (2, 41, 10, 49, 12, 51)  # the turned field of view of the oblique
 GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z", "pixdim", "qoffset_x")
 TABLES = ["labels.tsv", "flags.json", "reference_volumes.tsv"]
 FLOAT32 = {"precision": "float32"}  # which every processor computes alike
+TINY = {"pixdim": [12.0] * 3, **FLOAT32}  # for what holds of any labels
 FINER = {"pixdim": [2.0, 2.0, 2.0], **FLOAT32}  # coarser, and structures move by more than their bar
 needs_bfloat16 = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported(), reason="this processor does not compute in bfloat16"
@@ -78,12 +79,12 @@ def test_network_keeps_its_declared_input_and_output():
     )
 
 
-def test_monai_run_segments_a_list_of_scans(run_module, small_scan, tmp_path):
+def test_monai_run_segments_a_list_of_scans(host, small_scan, tmp_path):
     second = tmp_path / "b.nii"
     nib.load(small_scan).to_filename(second)
     arguments = ["--datalist", [str(small_scan), str(second)], "--output_dir", tmp_path / "out", "--pixdim", COARSE]
     arguments += ["--precision", "float32"]
-    done = run_module("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
+    done = host.run("monai.bundle", "run", "--config_file", "configs/inference.json", *arguments)
     assert done.returncode == 0, done.stderr
     for scan, stem in ((small_scan, "small"), (second, "b")):
         folder = tmp_path / "out" / stem
@@ -115,7 +116,7 @@ def test_dataset_dir_alone_with_overridden_inferer_and_dataloader(small_scan, tm
     (tmp_path / "in" / "notes.txt").write_text("no scan")
     run(
         config_file="configs/inference.json", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / "out"),
-        pixdim=COARSE, device="$torch.device('cpu')", **FLOAT32,
+        pixdim=[4.0, 4.0, 4.0], device="$torch.device('cpu')", **FLOAT32,
         inferer={"_target_": "SlidingWindowInferer", "roi_size": [48, 48, 48], "overlap": 0.5},
         **{"dataloader#num_workers": 1},
     )  # fmt: skip
@@ -173,7 +174,8 @@ def mirrored_scan(small_scan, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("precision", "bar"), [("float32", 0.9999), pytest.param("bfloat16", 0.999, marks=needs_bfloat16)]
+    ("precision", "bar"),
+    [("float32", 0.9999), pytest.param("bfloat16", 0.999, marks=[needs_bfloat16, pytest.mark.slow])],
 )
 def test_mirror_averaging_gives_a_mirrored_scan_the_mirrored_labels(
     run_main, small_scan, mirrored_scan, coarse_config, tmp_path, precision, bar
@@ -203,6 +205,7 @@ def test_bfloat16_finds_what_float32_finds(small_scan, tmp_path):
     assert (found[0] == found[1])[brain].mean() > 0.98
 
 
+@pytest.mark.slow
 def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan, tmp_path):
     def pieces(**overrides):
         segmenter = Segmenter(output_dir=str(tmp_path / str(len(overrides))), **overrides)
@@ -218,25 +221,25 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
     assert sum(all_pieces.values()) > sum(kept.values())
 
 
-def test_failure_while_writing_leaves_nothing(small_scan, tmp_path, monkeypatch):
+def test_failure_while_writing_leaves_nothing(tiny_scan, tmp_path, monkeypatch):
     monkeypatch.setattr("bundle.results.outputs.draw_qc", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Segmenter(output_dir=str(tmp_path), pixdim=COARSE).segment(small_scan)
+        Segmenter(output_dir=str(tmp_path), **TINY).segment(tiny_scan)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_of_an_evaluation_config_write_nothing(small_scan, tmp_path):
+def test_labels_of_an_evaluation_config_write_nothing(tiny_scan, tmp_path):
     configs = ["configs/inference.json", "configs/evaluate.json"]
-    segmenter = Segmenter(configs, output_dir=str(tmp_path / "out"), pixdim=COARSE, **FLOAT32)
-    data = segmenter.preprocessing({"image": str(small_scan)})
+    segmenter = Segmenter(configs, output_dir=str(tmp_path / "out"), **TINY)
+    data = segmenter.preprocessing({"image": str(tiny_scan)})
     logits = segmenter.logits(data)
     before = logits.clone()
     label_map = segmenter.labels(data, logits)
     assert list(tmp_path.iterdir()) == []
     assert torch.equal(logits, before)
-    written = segmenter.segment(small_scan).label_map
+    written = segmenter.segment(tiny_scan).label_map
     np.testing.assert_array_equal(label_map, np.asarray(nib.load(written).dataobj))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["small"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tiny"]
 
 
 def test_option_that_the_config_does_not_have_is_refused(tmp_path):

@@ -72,11 +72,14 @@ def test_every_run_of_monai_refuses_them(tmp_path, configs, options, line):
     assert not (tmp_path / "out").exists()
 
 
-def test_one_line_ends_the_process(run_module, tmp_path):
+@pytest.mark.parametrize("start", ["host", pytest.param("run_module", marks=pytest.mark.slow)])
+def test_one_line_ends_the_process(request, start, tmp_path):
     write_msd(tmp_path / "data")
     files = "['configs/train.json','configs/own_data.json']"
     given = ["--config_file", files, "--dataset_dir", tmp_path / "data", "--output_dir", tmp_path / "run"]
-    done = run_module("monai.bundle", "run", *given, "--max_epoch", 1)
+    fixture = request.getfixturevalue(start)
+    run = fixture.run if start == "host" else fixture
+    done = run("monai.bundle", "run", *given, "--max_epoch", 1)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "error: max_epoch: unknown id; did you mean max_epochs?"
     assert not (tmp_path / "run").exists()

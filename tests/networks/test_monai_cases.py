@@ -32,54 +32,38 @@ ATTENTION = grid(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {**options, **forms}
-        for options in ATTENTION
-        for forms in grid(include_fc=[True, False], use_combined_linear=[True, False])
-    ],
-    ids=str,
-)
-def test_self_attention_keeps_the_shape(options):
-    block = SABlock(**options, use_flash_attention=options["rel_pos_embedding"] is None).eval()
-    assert block(noise(2, 32, options["hidden_size"])).shape == (2, 32, options["hidden_size"])
+@pytest.mark.parametrize("forms", grid(include_fc=[True, False], use_combined_linear=[True, False]), ids=str)
+def test_self_attention_keeps_the_shape(forms):
+    for options in ATTENTION:
+        block = SABlock(**options, **forms, use_flash_attention=options["rel_pos_embedding"] is None).eval()
+        assert block(noise(2, 32, options["hidden_size"])).shape == (2, 32, options["hidden_size"]), options
 
 
-@pytest.mark.parametrize("options", ATTENTION, ids=str)
-def test_cross_attention_keeps_the_shape(options):
-    block = CrossAttentionBlock(**options, use_flash_attention=options["rel_pos_embedding"] is None).eval()
-    x = noise(2, 32, options["hidden_size"])
-    assert block(x, context=x).shape == x.shape
+def test_cross_attention_keeps_the_shape():
+    for options in ATTENTION:
+        block = CrossAttentionBlock(**options, use_flash_attention=options["rel_pos_embedding"] is None).eval()
+        x = noise(2, 32, options["hidden_size"])
+        assert block(x, context=x).shape == x.shape, options
 
 
-@pytest.mark.parametrize(
-    "options",
-    grid(
-        hidden_size=[60, 96], num_heads=[4, 6], mlp_dim=[64, 128], dropout_rate=[0.0, 0.5],
-        with_cross_attention=[False, True],
-    ),
-    ids=str,
-)  # fmt: skip
-def test_transformer_block_keeps_the_shape(options):
-    x = noise(2, 32, options["hidden_size"])
-    context = noise(2, 7, options["hidden_size"]) if options["with_cross_attention"] else None
-    assert TransformerBlock(**options).eval()(x, context=context).shape == x.shape
+@pytest.mark.parametrize("crossed", [False, True])
+def test_transformer_block_keeps_the_shape(crossed):
+    for options in grid(hidden_size=[60, 96], num_heads=[4, 6], mlp_dim=[64, 128], dropout_rate=[0.0, 0.5]):
+        x = noise(2, 32, options["hidden_size"])
+        context = noise(2, 7, options["hidden_size"]) if crossed else None
+        block = TransformerBlock(**options, with_cross_attention=crossed).eval()
+        assert block(x, context=context).shape == x.shape, options
 
 
-@pytest.mark.parametrize(
-    "options",
-    grid(
+@pytest.mark.parametrize("kind", grid(proj_type=["conv", "perceptron"], spatial_dims=[2, 3]), ids=str)
+def test_patch_embedding_makes_a_token_of_each_patch(kind):
+    for options in grid(
         in_channels=[1, 4], img_size=[16, 32], patch_size=[8, 16], hidden_size=[96], num_heads=[8, 12],
-        proj_type=["conv", "perceptron"], pos_embed_type=["none", "learnable", "sincos"], dropout_rate=[0.5],
-        spatial_dims=[2, 3],
-    ),
-    ids=str,
-)  # fmt: skip
-def test_patch_embedding_makes_a_token_of_each_patch(options):
-    image = noise(2, options["in_channels"], *[options["img_size"]] * options["spatial_dims"])
-    tokens = (options["img_size"] // options["patch_size"]) ** options["spatial_dims"]
-    assert PatchEmbeddingBlock(**options).eval()(image).shape == (2, tokens, 96)
+        pos_embed_type=["none", "learnable", "sincos"], dropout_rate=[0.5],
+    ):  # fmt: skip
+        image = noise(2, options["in_channels"], *[options["img_size"]] * kind["spatial_dims"])
+        tokens = (options["img_size"] // options["patch_size"]) ** kind["spatial_dims"]
+        assert PatchEmbeddingBlock(**options, **kind).eval()(image).shape == (2, tokens, 96), options
 
 
 @pytest.mark.parametrize(("kind", "trains"), [("learnable", True), ("sincos", False)])

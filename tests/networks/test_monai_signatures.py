@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -96,13 +97,9 @@ def test_forward_takes_what_monais_does_and_then_more(name):
     assert all(value.default is None for key, value in found.items() if key not in wanted)
 
 
-CASES = [
-    pytest.param(name, argument, values, id=f"{name}-{values}")
-    for name, twin in TWINS.items()
-    for argument, cases in VALUES.items()
-    for values in cases
-    if values.keys() <= parameters(twin).keys()
-]
+def cases(name: str, argument: str) -> list[dict[str, object]]:
+    """Return the values of an argument that a module has the arguments for."""
+    return [values for values in VALUES[argument] if values.keys() <= parameters(TWINS[name]).keys()]
 
 
 def is_taken(twin: type, arguments: dict[str, object]) -> bool:
@@ -114,13 +111,14 @@ def is_taken(twin: type, arguments: dict[str, object]) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:torch.meshgrid")
-@pytest.mark.parametrize(("name", "argument", "values"), CASES)
-def test_accepted_values_are_monais(name, argument, values):
-    arguments = {**SMALLEST[name], **values}
-    by_monai = is_taken(
-        TWINS[name], {**arguments, "use_flash_attention": False} if "rel_pos" in argument else arguments
-    )
-    assert is_taken(getattr(networks, name), arguments) == by_monai
+@pytest.mark.parametrize(("name", "argument"), [pair for pair in product(TWINS, VALUES) if cases(*pair)])
+def test_accepted_values_are_monais(name, argument):
+    for values in cases(name, argument):
+        arguments = {**SMALLEST[name], **values}
+        by_monai = is_taken(
+            TWINS[name], {**arguments, "use_flash_attention": False} if "rel_pos" in argument else arguments
+        )
+        assert is_taken(getattr(networks, name), arguments) == by_monai, values
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ def test_config_chooses_the_attention(options):
     assert wanted[options.get("attention", "global")] in kinds
 
 
+@pytest.mark.slow
 def test_float32_logits_of_a_large_window_follow_float64():
     torch.manual_seed(0)
     network, image = TransformerUNet(), make_image(96, 96, 48)

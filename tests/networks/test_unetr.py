@@ -144,7 +144,12 @@ def test_odd_volume_equals_zero_padding_cropped():
 
 @pytest.mark.parametrize(
     ("patch_size", "num_layers", "combined", "flash"),
-    [(4, 2, True, True), (8, 3, False, True), (16, 4, True, False), (32, 5, False, False)],
+    [
+        (4, 2, True, True),
+        (8, 3, False, True),
+        (16, 4, True, False),
+        pytest.param(32, 5, False, False, marks=pytest.mark.slow),
+    ],
 )
 def test_scripts_saves_loads_and_agrees_on_two_sizes(patch_size, num_layers, combined, flash):
     options = {"use_combined_linear": combined, "use_flash_attention": flash}

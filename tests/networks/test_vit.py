@@ -147,7 +147,7 @@ def test_scripts_saves_loads_and_agrees_on_two_sizes(dims, global_pool, proj_typ
         torch.testing.assert_close(loaded(make_image(*size)), network(make_image(*size)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("dims", "global_pool"), [(2, "token"), (3, "map")])
+@pytest.mark.parametrize(("dims", "global_pool"), [pytest.param(2, "token", marks=pytest.mark.slow), (3, "map")])
 def test_exports_with_dynamic_batch_and_sizes(dims, global_pool):
     network = make_vit(dims, global_pool=global_pool, num_layers=1)
     dynamic = {0: torch.export.Dim.AUTO, **{2 + axis: torch.export.Dim.AUTO for axis in range(dims)}}

@@ -12,7 +12,7 @@ import pytest
 
 from bundle.cohort.attempts import NETWORK_CORES
 from bundle.machine import available_cores
-from tests.scripts.host import Ended, running_host
+from tests.host import UNFINISHED, Ended
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,14 @@ def scans(tiny_scan, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def segment(scans, tiny_config, tmp_path_factory):
+def segment(host, scans, tiny_config):
     """Run scripts.segment on two scans, and return how it ended."""
-    with running_host(tmp_path_factory.mktemp("endings")) as host:
 
-        def run(out: Path, **fault: object) -> Ended:
-            options = ["--output-dir", str(out), "--config", str(tiny_config), "--engine", "torch", "--device", "cpu"]
-            return host.run("segment", [*scans.values(), *options], **fault)
+    def run(out: Path, **fault: object) -> Ended:
+        options = ["--output-dir", out, "--config", tiny_config, "--engine", "torch", "--device", "cpu"]
+        return host.run("scripts.segment", *scans.values(), *options, **fault)
 
-        yield run
+    return run
 
 
 @pytest.mark.parametrize(
@@ -39,18 +38,18 @@ def segment(scans, tiny_config, tmp_path_factory):
 )
 def test_signal_ends_in_one_line_and_leaves_only_what_is_whole(segment, tmp_path, number, code, line):
     out = tmp_path / f"out{code}"
-    done = segment(out, signal=number, wait=out / "second")
-    assert (done.code, done.lines) == (code, [line])
+    done = segment(out, signal=number, wait=(out / "second", UNFINISHED))
+    assert (done.returncode, done.lines) == (code, [line])
     # What is being written is written whole where it has a thread of its own, and else not at all.
     overlap = available_cores() > NETWORK_CORES
     assert sorted(path.name for path in out.iterdir()) == ["first", "second"][: 1 + overlap]
     assert {len(list(folder.iterdir())) for folder in out.iterdir()} == {5}
-    assert "second" not in done.out
+    assert "second" not in done.stdout
 
 
 def test_file_that_may_not_grow_is_one_line_and_leaves_nothing(segment, scans, tmp_path):
     done = segment(tmp_path / "limited", file_size=3000)
-    assert done.code == 1
+    assert done.returncode == 1
     assert done.lines == [
         f"error: {scans[name]}: {tmp_path}/limited/{name}: cannot be written (File too large); free space is wanted"
         for name in ("first", "second")
@@ -75,11 +74,11 @@ def test_full_disk_is_one_line_and_leaves_nothing(segment, scans, tmp_path):
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)
-    assert (full.code, refused.code) == (1, 1)
+    assert (full.returncode, refused.returncode) == (1, 1)
     assert full.lines == [
         f"error: {scans[name]}: {tmp_path}/small/full/{name}: cannot be written (No space left on device); "
         "free space is wanted"
         for name in ("first", "second")
     ]
     assert [line.endswith("MB is wanted") for line in refused.lines] == [True, True]
-    assert "engine" not in refused.out  # no network was loaded for it
+    assert "engine" not in refused.stdout  # no network was loaded for it

@@ -1,11 +1,10 @@
-"""``python -m scripts.evaluate``: one run as a user starts it, the others in this process to save the imports."""
+"""``python -m scripts.evaluate``: one run in a process of its own, the others in this one."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -45,8 +44,8 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compared(run_module, folders):
-    return run_module(
+def compared(host, folders):
+    return host.run(
         "scripts.evaluate", folders / "tree", folders / "ref", "--ignore", 255, "--unscored", 24, "--compare",
         folders / "flat", "--output-dir", folders / "out", "--seed", 3,
     )  # fmt: skip
@@ -197,9 +196,7 @@ def test_what_cannot_be_scored_is_one_line_for_each_and_leaves_nothing(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_help_does_not_load_the_libraries(run_module):
-    started = time.perf_counter()
+def test_help_of_the_program_lists_its_options(run_module):
     done = run_module("scripts.evaluate", "--help")
-    assert time.perf_counter() - started < 2
     assert done.returncode == 0
     assert "--unscored" in done.stdout

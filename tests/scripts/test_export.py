@@ -62,7 +62,10 @@ def test_one_command_writes_forms_that_segment_alike(
 # All forms, the default, are two processes.
 @pytest.mark.parametrize(
     ("name", "message", "forms"),
-    [("other.pt", "belongs to another network", ("--forms", "torchscript")), ("none.pt", "not found", ())],
+    [
+        ("other.pt", "belongs to another network", ("--forms", "torchscript")),
+        pytest.param("none.pt", "not found", (), marks=pytest.mark.slow),
+    ],
 )
 def test_unusable_checkpoint_is_one_line(run_main, small_scan, tmp_path, name, message, forms):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")

@@ -10,18 +10,14 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import InputError, error_line, lacks_memory, one_line, root_cause
-from tests.scripts.host import running_host
+from tests.host import UNFINISHED
 
 NAMES = ("first", "second")
 PROGRAMS = ("segment", "bundle")
+OWN = ("bundle.inference.segmenter", "bundle.inference.skipping")
+"""What has to be there before memory is short."""
 LITTLE = 40 * 2**20
 """Bytes: room for the scan, which has 36 thousand voxels, and not for the network's 600 MB at 2 mm."""
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory):
-    with running_host(tmp_path_factory.mktemp("printed")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -35,17 +31,18 @@ def scans(tiny_scan, tmp_path):
 def segment(host, scans, tiny_config, tmp_path):
     """Run a program on the two scans."""
 
-    def run(program: str, pixdim: float = 6.0, **fault: object):
+    def run(program: str, pixdim: float = 12.0, **fault: object):
         out = str(tmp_path / "out")
         if program == "segment":
             config = tmp_path / "config.json"
-            config.write_text(tiny_config.read_text().replace("6.0", str(pixdim)))
+            config.write_text(tiny_config.read_text().replace("12.0", str(pixdim)))
             options = ["--output-dir", out, "--config", str(config), "--engine", "torch", "--device", "cpu"]
-            return host.run("segment", [*scans, *options], **fault)
+            return host.run("scripts.segment", *scans, *options, imports=OWN, **fault)
         options = {"datalist": str(scans), "output_dir": out, "pixdim": str([pixdim] * 3), "device": "cpu",
                    "engine": "torch", "precision": "float32"}  # fmt: skip
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        return host.run("bundle", ["--config_file", "configs/inference.json", *arguments], **fault)
+        config = ("--config_file", "configs/inference.json")
+        return host.run("monai.bundle", "run", *config, *arguments, imports=OWN, **fault)
 
     return run
 
@@ -57,7 +54,7 @@ def left(folder: Path) -> list[str]:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_memory_that_runs_out_is_a_line_for_each_scan_and_leaves_nothing(segment, scans, tmp_path, program):
     done = segment(program, pixdim=2.0, memory=LITTLE)
-    assert done.code == 1
+    assert done.returncode == 1
     wanted = "more is wanted (close other programs, or raise the limit of the container or of ulimit -v)"
     allocated = f"found too little memory for it; {wanted}"  # where a plan took it for enough
     lines = [
@@ -76,12 +73,12 @@ def test_memory_that_runs_out_is_a_line_for_each_scan_and_leaves_nothing(segment
 def test_output_folder_that_goes_away_is_one_line_and_leaves_nothing_half_written(segment, scans, tmp_path, program):
     folder = tmp_path / "out" / "first"
     for _ in range(5):  # on a busy machine the files may be whole before the folder goes
-        done = segment(program, wait=folder, remove=folder)
-        if done.code:
+        done = segment(program, wait=(folder, UNFINISHED), remove=folder)
+        if done.returncode:
             break
         shutil.rmtree(tmp_path / "out")
     gone = "was removed, or cannot be reached any more, while files were written to it; a folder that stays is wanted"
-    assert done.code == 1
+    assert done.returncode == 1
     assert done.lines[0] == f"error: {scans[0]}: {folder}: {gone}"
     assert len(done.lines) == (1 if program == "segment" else 2)
     assert [path for path in left(tmp_path / "out") if path.startswith("first")] == []
@@ -90,8 +87,8 @@ def test_output_folder_that_goes_away_is_one_line_and_leaves_nothing_half_writte
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_input_folder_that_goes_away_is_one_line_and_keeps_what_was_done(segment, scans, tmp_path, program):
-    done = segment(program, wait=tmp_path / "out" / "second", remove=tmp_path / "in")
-    assert done.code == 1
+    done = segment(program, wait=(tmp_path / "out" / "second", UNFINISHED), remove=tmp_path / "in")
+    assert done.returncode == 1
     assert done.lines[0].startswith(f"error: {scans[1]}: no such file")
     assert len(done.lines) == (1 if program == "segment" else 2)
     assert [name for name in left(tmp_path / "out") if "/" not in name] == ["first"]
@@ -102,10 +99,10 @@ def test_input_folder_that_goes_away_is_one_line_and_keeps_what_was_done(segment
     ("number", "code", "line"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_monai_run_ends_in_one_line_without_the_log_of_an_error(segment, tmp_path, number, code, line):
-    done = segment("bundle", wait=tmp_path / "out" / "second", signal=number)
-    assert (done.code, done.lines) == (code, [line])
-    assert "Traceback" not in done.out
-    assert "terminating" not in done.out
+    done = segment("bundle", wait=(tmp_path / "out" / "second", UNFINISHED), signal=number)
+    assert (done.returncode, done.lines) == (code, [line])
+    assert "Traceback" not in done.stdout
+    assert "terminating" not in done.stdout
     assert len(left(tmp_path / "out" / "first")) == 5
     assert left(tmp_path / "out" / "second") == []
 

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
+from PIL import Image
 
 from bundle.datasets import compute_statistics, read_dataset
 from bundle.datasets.plan import WINDOW_VOXELS, fitted, plan_training
@@ -88,6 +89,7 @@ def test_seven_commands_lead_from_a_data_set_to_an_archive(data, run_main, tmp_p
     parser["fold"] = 1
     assert parser.get_parsed_content("output_dir") == f"{ROOT}/runs/made/fold_1"
     done("train", overlay, *options, *network, "--warmup_steps", 1, "--num_workers", 0)
+    assert Image.open(run / "training_curve.png").size > (500, 500)
     model = read_model(run)
     assert (model.task, model.content["split"]["num_folds"]) == ("made", 3)
     scan = data / "imagesTr" / f"{model.held_out[0]}.nii.gz"

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -26,12 +25,15 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def python(folder: Path, *arguments: object) -> None:
+@pytest.fixture
+def python(host):
     """Run Python in an unpacked bundle, so that its own packages are imported."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def run(folder: Path, *arguments: object) -> None:
+        done = host.run(*arguments, folder=folder, path=[folder])
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +121,9 @@ def test_checksums_list_every_other_file_and_agree(unpacked):
 
 
 @pytest.mark.slow
-def test_unpacked_bundle_segments_a_scan(unpacked, small_scan, tmp_path):
+def test_unpacked_bundle_segments_a_scan(python, unpacked, small_scan, tmp_path):
     python(
-        unpacked, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json",
+        unpacked, "monai.bundle", "run", "--config_file", "configs/inference.json",
         "--datalist", [str(small_scan)], "--output_dir", tmp_path / "out", "--pixdim", [3.0, 3.0, 3.0],
     )  # fmt: skip
     found = set(np.unique(np.asarray(nib.load(tmp_path / "out/small/small_seg.nii.gz").dataobj)))
@@ -129,13 +131,13 @@ def test_unpacked_bundle_segments_a_scan(unpacked, small_scan, tmp_path):
 
 
 @pytest.mark.slow
-def test_unit_test_for_the_zoo_passes_where_the_zoo_runs_it(unpacked, tmp_path):
+def test_unit_test_for_the_zoo_passes_where_the_zoo_runs_it(python, unpacked, tmp_path):
     zoo = tmp_path / "zoo"
     (zoo / "ci" / "unit_tests").mkdir(parents=True)
     (zoo / "models").mkdir()
     shutil.move(unpacked, zoo / "models" / NAME)
     shutil.copy(zoo / "models" / NAME / "examples" / f"test_{NAME}.py", zoo / "ci/unit_tests")
-    python(zoo, "-m", "unittest", f"ci/unit_tests/test_{NAME}.py")
+    python(zoo, "unittest", f"ci/unit_tests/test_{NAME}.py")
 
 
 LOAD = """
@@ -152,7 +154,7 @@ for network in (built, filled):
 
 
 @pytest.mark.slow
-def test_monai_loads_the_unpacked_bundle(unpacked, tmp_path):
+def test_monai_loads_the_unpacked_bundle(python, unpacked, tmp_path):
     (tmp_path / "arguments.json").write_text('{"datalist": ["scan.nii.gz"]}')
     python(unpacked, "-c", LOAD, NAME, tmp_path / "arguments.json")
 

@@ -67,7 +67,7 @@ BAD = {
 
 
 @pytest.fixture(scope="module")
-def batch(run_module, small_scan, coarse_config, tmp_path_factory):
+def batch(host, small_scan, coarse_config, tmp_path_factory):
     """One run over all bad files, with a good one in their midst, in a process of its own."""
     folder = tmp_path_factory.mktemp("batch")
     paths = []
@@ -75,7 +75,7 @@ def batch(run_module, small_scan, coarse_config, tmp_path_factory):
         paths.append(folder / f"{name}.nii.gz")
         spoil(paths[-1], small_scan)
     paths.insert(4, small_scan)
-    return folder, run_module("scripts.segment", *paths, "--config", coarse_config, "--output-dir", folder / "out")
+    return folder, host.run("scripts.segment", *paths, "--config", coarse_config, "--output-dir", folder / "out")
 
 
 def test_one_bad_scan_does_not_stop_the_others(batch):
@@ -171,6 +171,7 @@ def archive(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_deploy_config_segments_with_an_exported_archive(run_main, archive, small_scan, coarse_config, tmp_path):
     deploy = json.loads((ROOT / "configs/deploy.json").read_text()) | {"pixdim": COARSE}
     (tmp_path / "deploy.json").write_text(json.dumps(deploy))

@@ -1,12 +1,10 @@
-"""scripts.segment on a folder of odd names and odd outputs: one process, whose locale cannot encode most of them."""
+"""scripts.segment on a folder of odd names and odd outputs: one process, whose output cannot encode most of them."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from jsonschema import validate
@@ -15,12 +13,18 @@ from bundle.inference.segmenter import Segmenter
 from tests.conftest import ROOT
 
 NAMES = ("$(x).nii.gz", "@y.nii.gz", "%z#1::a.nii.gz", os.fsdecode(b"odd\xff.nii.gz"), "\u00e4 \u4e2d\n2.nii.gz")
-RUN = "import sys; from scripts.segment import main; sys.exit(main())"
+RUN = """
+import sys
+sys.stdout.reconfigure(encoding="ascii", errors="strict")  # as PYTHONIOENCODING does, or a locale
+sys.stderr.reconfigure(encoding="ascii")
+from scripts.segment import main
+sys.exit(main())
+"""
 LONG = "n" * 248 + ".nii"
 
 
 @pytest.fixture(scope="module")
-def run(tiny_scan, tiny_config, tmp_path_factory):
+def run(host, tiny_scan, tiny_config, tmp_path_factory):
     """One run, from a folder of its own, into ``$out`` there."""
     folder = tmp_path_factory.mktemp("odd")
     scans, out = folder / "in", folder / "$out"
@@ -38,10 +42,8 @@ def run(tiny_scan, tiny_config, tmp_path_factory):
     (out / "ours").symlink_to(scans)
     inputs = ["in", "in/sub/@y.nii.gz", "~home.nii.gz"]
     shutil.copy(tiny_scan, folder / "~home.nii.gz")
-    command = [sys.executable, "-c", RUN, *inputs, "--output-dir", "$out", "--config", tiny_config, "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "PYTHONIOENCODING": "ascii:strict"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    return folder, done
+    options = ("--output-dir", "$out", "--config", tiny_config, "--device", "cpu")
+    return folder, host.run("-c", RUN, *inputs, *options, folder=folder)
 
 
 def test_names_that_monai_would_evaluate_are_names(run):

@@ -30,7 +30,10 @@ def loaded():
     return {name for name in ("monai.transforms", *WITHHELD) if name in sys.modules} - {"psutil"}
 
 
-@pytest.mark.parametrize(("lean", "found"), [(True, {"monai.transforms"}), (False, {"monai.transforms", "ignite"})])
+@pytest.mark.parametrize(
+    ("lean", "found"),
+    [(True, {"monai.transforms"}), pytest.param(False, {"monai.transforms", "ignite"}, marks=pytest.mark.slow)],
+)
 def test_workers_load_monai_alone_where_the_shipped_config_runs(lean, found):
     pytest.importorskip("distributed")
     with local_workers(WorkerPlan(1, 1, None), lean) as client:

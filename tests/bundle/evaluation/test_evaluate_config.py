@@ -52,11 +52,9 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluated(pairs, run_module):
+def evaluated(pairs, host):
     options = {"config_file": CONFIGS, "dataset_dir": pairs, "output_dir": pairs / "out", **COARSE}
-    done = run_module(
-        "monai.bundle", "run", *(part for name, value in options.items() for part in (f"--{name}", value))
-    )
+    done = host.run("monai.bundle", "run", *(part for name, value in options.items() for part in (f"--{name}", value)))
     return pairs, done
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -69,9 +67,10 @@ def test_archive_and_sidecar_are_of_the_folder(exported):
     assert sidecar["parity"][0]["image"] == "case.nii.gz"
 
 
-def test_bare_torch_gives_the_codes_of_the_model(exported, scan, tmp_path):
-    example = [sys.executable, ROOT / "examples/torchscript_labels.py", exported[1] / "model.ts", scan]
-    subprocess.run([*map(str, example), str(tmp_path / "labels.nii.gz")], check=True, cwd=tmp_path, timeout=120)
+def test_bare_torch_gives_the_codes_of_the_model(host, exported, scan, tmp_path):
+    given = (exported[1] / "model.ts", scan, tmp_path / "labels.nii.gz")
+    done = host.run("torchscript_labels", *given, folder=tmp_path, path=[ROOT / "examples"])
+    assert done.returncode == 0, done.stderr
     found = np.asarray(nib.load(tmp_path / "labels.nii.gz").dataobj)
     assert set(np.unique(found)) <= set(CODES)
     assert len(np.unique(found)) > 1

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.bundle.export.test_consumers import read_json, run_elsewhere
+from tests.bundle.export.test_consumers import read_json
 from tests.conftest import ROOT
 
 
@@ -40,8 +40,8 @@ torch.jit.load(archive)
 
 
 @pytest.mark.slow
-def test_model_zoo_checks_pass_from_another_folder(tmp_path):
-    run_elsewhere(tmp_path, "-c", ZOO_CHECK, ROOT, tmp_path / "verify_model.ts", path=str(ROOT))
+def test_model_zoo_checks_pass_from_another_folder(run_elsewhere, tmp_path):
+    run_elsewhere(tmp_path, "-c", ZOO_CHECK, ROOT, tmp_path / "verify_model.ts", path=[ROOT])
 
 
 @pytest.mark.slow
@@ -61,9 +61,9 @@ def test_tensorrt_without_a_gpu_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_zoos_evaluating_is_the_run(small_scan, tmp_path):
+def test_zoos_evaluating_is_the_run(run_elsewhere, small_scan, tmp_path):
     run_elsewhere(
-        tmp_path, "-m", "monai.bundle", "run", "evaluating", "--config_file", ROOT / "configs/inference.json",
+        tmp_path, "monai.bundle", "run", "evaluating", "--config_file", ROOT / "configs/inference.json",
         "--datalist", [str(small_scan)], "--output_dir", tmp_path / "out", "--pixdim", [4.0] * 3, "--flags", None,
         "--precision", "float32", "--device", "cpu",
     )  # fmt: skip

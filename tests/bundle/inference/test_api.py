@@ -20,7 +20,7 @@ from bundle.inference import api
 from tests.conftest import ROOT
 from tests.model_folder import write_folder
 
-TINY = {"pixdim": [6.0] * 3, "precision": "float32"}
+TINY = {"pixdim": [12.0] * 3, "precision": "float32"}
 SCHEMA = Draft202012Validator(json.loads((ROOT / "configs/record.schema.json").read_text()))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from bundle.inference.calibration import Calibration, Calibrations
 from bundle.inference.plan import Plan, held_memory, make_plan, parse_size
 from bundle.inference.slabs import Windows
 from tests.bundle.inference.plan_process import Wide, image_of
-from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -102,14 +99,21 @@ def test_a_cache_that_cannot_be_written_is_none(tmp_path):
     assert found.find((8, 8, 8), 1) is None
 
 
-def in_a_process(*arguments):
-    command = [sys.executable, "-m", "tests.bundle.inference.plan_process", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture
+def in_a_process(host):
+    def run(*arguments):
+        done = host.run("tests.bundle.inference.plan_process", *arguments)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
-@pytest.mark.parametrize("window", [[120, 120, 140], [60, 120, 70]], ids=["one window", "several"])
-def test_the_plan_foretells_the_memory_of_the_second_scan(window, tmp_path):
+@pytest.mark.parametrize(
+    "window",
+    [pytest.param([120, 120, 140], marks=pytest.mark.slow, id="one window"), pytest.param([60, 120, 70], id="several")],
+)
+def test_the_plan_foretells_the_memory_of_the_second_scan(in_a_process, window, tmp_path):
     made = in_a_process("foretold", tmp_path, json.dumps(window))
     assert made["lines"][0].startswith("plan ")
     assert "at least" in made["lines"][0]
@@ -132,7 +136,8 @@ def test_an_inferer_refuses_what_does_not_fit_and_runs_no_window_of_it(tmp_path)
     assert set(calls) <= {(16, 16, 16), (64, 64, 64)}  # a small one was tried
 
 
-def test_an_inferer_takes_windows_that_fit(tmp_path):
+@pytest.mark.slow
+def test_an_inferer_takes_windows_that_fit(in_a_process, tmp_path):
     made = in_a_process("fitting", tmp_path)
     assert all(max(shape) < 200 for shape in made["shapes"])
     assert made["different"] < 0.2  # a convolution sees less at the borders of windows

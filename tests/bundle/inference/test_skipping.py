@@ -12,7 +12,7 @@ from bundle.inference.batches import FAILED, collate_scans
 from bundle.inference.skipping import SkippingDataset
 from tests.conftest import ROOT
 
-COARSE = {"pixdim": [6.0] * 3, "precision": "float32", "engine": "torch"}
+COARSE = {"pixdim": [12.0] * 3, "precision": "float32", "engine": "torch"}
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,11 @@ def scans(tiny_scan, tmp_path_factory):
     return folder
 
 
-def test_bad_scans_are_one_line_each_and_the_reason_is_the_last(scans, run_module, tmp_path):
+def test_bad_scans_are_one_line_each_and_the_reason_is_the_last(scans, host, tmp_path):
     out = tmp_path / "out"
     (out / "e" / "e_qc.png").mkdir(parents=True)
     options = {"dataset_dir": scans, "output_dir": out, "dataloader#num_workers": 2, "device": "cpu", **COARSE}
-    done = run_module(
+    done = host.run(
         "monai.bundle", "run", "--config_file", "configs/inference.json",
         *(part for name, value in options.items() for part in (f"--{name}", value)),
     )  # fmt: skip

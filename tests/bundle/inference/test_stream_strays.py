@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ ALONG = np.diag([0.8, 0.7, 1.1, 1.0])
 SCANS = {"along the axes": (ALONG, (50, 40, 22)), "oblique": (ALONG @ rotation(12, 1), (46, 38, 24))}
 
 
+@cache
 def all_logits(seed: int) -> torch.Tensor:
-    """Return smooth logits of structures in many pieces, axes (classes, X, Y, Z)."""
+    """Return smooth logits of structures in many pieces, axes (classes, X, Y, Z); nobody may change them."""
     noise = np.random.default_rng(seed).standard_normal((CLASSES, *SIZE))
     return torch.from_numpy(np.stack([gaussian_filter(channel, 1.5) for channel in noise]) * 60).float()
 

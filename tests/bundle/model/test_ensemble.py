@@ -123,11 +123,11 @@ def test_labels_of_two_are_those_of_the_mean_and_the_record_names_both(folders, 
     np.testing.assert_array_equal(np.asarray(result.image.dataobj), expected)
 
 
-def test_monai_segments_and_scores_with_a_list_of_models(folders, run_module, tmp_path):
+def test_monai_segments_and_scores_with_a_list_of_models(folders, host, tmp_path):
     """The overlay for scores goes over the config of the inference, so that both are run here."""
     write_msd(tmp_path / "data", cases=2)
     names, configs = str([str(folder) for folder in folders]), "['configs/inference.json','configs/evaluate.json']"
-    done = run_module(
+    done = host.run(
         *("monai.bundle", "run", "--config_file", configs, "--model", names, "--dataset_dir", tmp_path / "data"),
         *("--output_dir", tmp_path / "monai", "--precision", "float32"),
     )
@@ -210,6 +210,6 @@ def test_an_ensemble_is_not_exported(folders, run_main, tmp_path):
     config.write_text(json.dumps(json.loads((ROOT / "configs/inference.json").read_text()) | {
         "model": [str(folder) for folder in folders]
     }))  # fmt: skip
-    done = run_main("scripts.export", "--config", config, "--output-dir", tmp_path / "out")
+    done = run_main("scripts.export", "--forms", "torchscript", "--config", config, "--output-dir", tmp_path / "out")
     assert done.returncode == 1
     assert "model: found 2 models; one is wanted" in done.stderr

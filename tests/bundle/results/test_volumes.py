@@ -2,8 +2,6 @@
 
 import csv
 import itertools
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -178,10 +176,17 @@ def test_failed_write_leaves_the_old_file_and_no_scraps(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_results_load_no_drawing_backend():
-    program = "import sys, bundle.results.volumes; print('matplotlib.backends.backend_agg' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+DRAWING = """
+import sys
+for name in [name for name in sys.modules if name.startswith("matplotlib")]:
+    del sys.modules[name]
+import bundle.results.volumes
+print("matplotlib.backends.backend_agg" in sys.modules)
+"""
+
+
+def test_results_load_no_drawing_backend(host):
+    assert host.run("-c", DRAWING).stdout == "False\n"
 
 
 @pytest.mark.parametrize("codes", [(0, 3, 7), (-2, 0, 250), (0, 5, 70_000), (0, -(2**40), 2**40)])

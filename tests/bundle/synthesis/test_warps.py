@@ -59,6 +59,7 @@ def volume(dataset, share, name="phantom_1.nii.gz"):
     return int(((label == 3) | (label == 21)).sum())
 
 
+@pytest.mark.slow
 def test_shapes_lie_between_and_beyond(maps, warps):
     dataset = SyntheticBrainDataset(maps, SPACING, ((192, 216, 192),) * 2, 4, options=STILL, warps=warps)
     own, half, whole, beyond = (volume(dataset, share) for share in (0.0, 0.5, 1.0, 1.3))

@@ -48,6 +48,7 @@ def test_heads_and_brains_train_and_what_is_held_out_validates(folders, tmp_path
     assert len(names[0] | names[1]) == 6
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_to_the_same_weights(folders, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(folders / "heads", whole, BRAIN, **options(folders))

@@ -64,6 +64,7 @@ def test_what_it_leaves_is_a_model_that_names_its_groups(made):
     assert model.content["training"] == trunk.content["training"]
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_to_the_same_weights_with_what_was_drawn(made, tmp_path):
     shutil.copytree(made / "out", tmp_path / "out")
     files = sorted((tmp_path / "out").glob("tokens_*/*.pt"))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bundle.training.curve import draw_training_curve
 from tests.bundle.training.tiny_training import command, equal, train, weights
 from tests.conftest import ROOT
 
@@ -29,7 +30,8 @@ KILLED_OPTIONS = {**OPTIONS, "num_workers": 1}  # and the uninterrupted one with
 def uninterrupted(phantom_maps, tmp_path_factory):
     """Folder of a training that ran through, and what it showed on stderr."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with redirect_stderr(StringIO()) as shown:
+    with redirect_stderr(StringIO()) as shown, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bundle.training.history.draw_training_curve", draw_training_curve)
         train(phantom_maps, folder, **OPTIONS)
     return folder, shown.getvalue()
 

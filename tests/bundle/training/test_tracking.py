@@ -12,8 +12,8 @@ WITH_MLFLOW = find_spec("mlflow") is not None
 
 
 @pytest.mark.skipif(WITH_MLFLOW, reason="mlflow is installed: nothing to complain about")
-def test_missing_mlflow_is_said_in_one_line(run_module, phantom_maps, tmp_path):
-    done = run_module(*command(phantom_maps, tmp_path / "run", tracking="mlflow"))
+def test_missing_mlflow_is_said_in_one_line(host, phantom_maps, tmp_path):
+    done = host.run(*command(phantom_maps, tmp_path / "run", tracking="mlflow"))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "error: --tracking mlflow: found no mlflow; pip install mlflow -c constraints.txt installs it"

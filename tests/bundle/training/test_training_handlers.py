@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from torch import nn
 from bundle.errors import TrainingError
 from bundle.training import FiniteLoss, GradientClipping, SeedEachEpoch
 from bundle.training.curve import smooth
-from tests.conftest import ROOT
 
 
 def make_trainer(loss, handlers, epochs=1):
@@ -91,19 +88,19 @@ random.seed(0)
 network = torch.nn.Sequential(torch.nn.Conv3d(1, 8, 3), torch.nn.ReLU(), torch.nn.Conv3d(8, 8, 3))
 def step(engine, batch):
     kept.append(torch.zeros(1000))  # what stays lies between what goes
-    network(torch.rand(1, 1, *(random.randint(24, 80) for _ in range(3)))).mean().backward()
+    network(torch.rand(1, 1, *(random.randint(24, 64) for _ in range(3)))).mean().backward()
 kept, engine = [], Engine(step)
 if sys.argv[1] == "give":
     FreedMemory(3).attach(engine)
-engine.run(range(12))
+engine.run(range(6))
 print(resident())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone keeps what is freed")
-def test_freed_memory_is_given_back_every_few_steps():
+def test_freed_memory_is_given_back_every_few_steps(host):
     def held(mode):
-        return int(subprocess.check_output([sys.executable, "-c", PILING_UP, mode], cwd=ROOT, text=True))
+        return int(host.run("-c", PILING_UP, mode).stdout)
 
     kept, given = held("keep"), held("give")
     assert given < kept - 50e6, (kept, given)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +13,6 @@ from bundle.labels import make_labels
 from bundle.training.log import duration, structure_line
 from tests.bundle.training.own_training import NETWORK_OPTIONS, TRAINING, train_on
 from tests.bundle.training.tiny_training import train
-from tests.conftest import ROOT
 from tests.labelled import write_msd
 
 
@@ -73,18 +68,11 @@ def test_durations_are_what_a_person_says():
     assert [duration(seconds) for seconds in (8.2, 600, 9000)] == ["8 s", "10 min", "2.5 h"]
 
 
-def test_interrupted_training_says_how_to_go_on(data, tmp_path):
+def test_interrupted_training_says_how_to_go_on(host, data, tmp_path):
     folders = {"dataset_dir": data, "output_dir": tmp_path / "run"}
     given = {**TRAINING, **NETWORK_OPTIONS, **folders, "max_epochs": 500, "fold": 0}
     files = "['configs/train.json','configs/own_data.json']"
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files]
-    command += [str(part) for key, value in given.items() for part in (f"--{key}", value)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "run").glob("checkpoint_[2-9].pt")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    _, shown = process.communicate(timeout=60)
-    assert re.fullmatch(r"interrupted; the same command goes on after epoch \d+", shown.splitlines()[-1])
+    options = [part for key, value in given.items() for part in (f"--{key}", value)]
+    fault = {"wait": (tmp_path / "run", "checkpoint_[2-9].pt"), "signal": signal.SIGINT}
+    done = host.run("monai.bundle", "run", "--config_file", files, *options, **fault)
+    assert re.fullmatch(r"interrupted; the same command goes on after epoch \d+", done.stderr.splitlines()[-1])
