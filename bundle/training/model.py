@@ -17,7 +17,7 @@ from bundle.datasets import DataFacts, Split
 from bundle.io.label_table import write_labels
 from bundle.labels import Label, read_labels
 from bundle.model.find import BEST
-from bundle.model.fingerprint import check_same, check_same_training, digest, table_value
+from bundle.model.fingerprint import DIGITS, check_same, check_same_training, digest, table_value
 from bundle.model.folder import LABEL_TABLE, MODEL_FILE, WEIGHTS, check_content, read_content
 from bundle.model.network import NETWORKS
 from bundle.model.write import MODEL_VERSION, PACKAGES, write_description, write_weights
@@ -31,8 +31,8 @@ SAME_FUNCTION = ("_target_", "use_flash_attention")
 """Of a network's definition: what has a line of its own, and what changes no result."""
 COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power")
 GENERATOR = (
-    *("train#dataset#options", "train#dataset#brains", "train#dataset#warps"),
-    *("extra_cerebral", "brains_ignore", "brains_share", "sample_uses"),
+    *("train#dataset#options", "train#dataset#brains", "extra_cerebral"),
+    *("brains_ignore", "brains_share", "sample_uses"),
 )
 """Ids of a config that belong to a fingerprint as they stand, beside those that the constructor is given."""
 REMAINS = (
@@ -98,7 +98,6 @@ class TrainedModel:
         check_content(self.content, self.folder / MODEL_FILE)  # now, and not when the training is over
 
     def _fingerprint(self, network: Mapping[str, Any] | None, preprocessing: Any) -> dict[str, Any]:
-        start = _start_weights(self.init_checkpoint)
         return {
             "dataset_dir": self.data.value,
             **_split_values(self.split, self.fold, self.num_folds),
@@ -110,7 +109,8 @@ class TrainedModel:
             "ignore": list(self.ignore),
             **_network_values(network),
             "seed": self.seed,
-            "init_checkpoint": f"{start['file']} ({start['sha256'][:12]})" if start else None,
+            "init_checkpoint": _file_value(self.init_checkpoint),
+            "warps": _file_value(raw_config("warps")),
         }
 
     def _content(self, network: Mapping[str, Any] | None, preprocessing: Any) -> dict[str, Any]:
@@ -220,6 +220,12 @@ def _start_weights(checkpoint: str | Path | None) -> dict[str, str] | None:
     if not checkpoint or not Path(checkpoint).is_file():
         return None  # what is missing is refused when it is read
     return {"file": Path(checkpoint).name, "sha256": sha256(checkpoint)}
+
+
+def _file_value(path: Any) -> str | None:
+    """Return a file as a value that a person compares, wherever it lies."""
+    found = _start_weights(path)
+    return f"{found['file']} ({found['sha256'][:DIGITS]})" if found else None
 
 
 def _short(raw: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 
 import nibabel as nib
@@ -10,7 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from bundle.training import attend_by_head, compiled
+from bundle.labels import read_labels
+from bundle.provenance import sha256
+from bundle.synthesis.anatomy import load_label_maps
+from bundle.synthesis.warps import write_warps
+from bundle.training import attend_by_head, compiled, find_label_maps
 from bundle.training.attending import HeadwiseAttend
 from networks import TransformerUNet
 from tests.bundle.training.tiny_training import NETWORK, column, equal, train, weights
@@ -64,6 +69,17 @@ def test_a_training_goes_on_to_the_same_weights(folders, tmp_path):
 def test_without_brains_it_trains_on_heads_alone(folders, tmp_path):
     workflow = train(folders / "heads", tmp_path, BRAIN, **options(folders, brains_dir=None, max_epochs=1))
     assert workflow.parser.get_parsed_content("train#dataset").brains == []
+
+
+def test_its_folder_names_the_file_of_the_warps_wherever_it_lies(folders, tmp_path):
+    path = tmp_path / "warps.pt"
+    write_warps(*load_label_maps(find_label_maps(folders / "heads"), read_labels()), path)
+    given = options(folders, brains_dir=None, max_epochs=1, warps=str(path))
+    train(folders / "heads", tmp_path / "run", BRAIN, **given)
+    text = (tmp_path / "run" / "model.json").read_text()
+    assert json.loads(text)["fingerprint"]["warps"] == f"warps.pt ({sha256(path)[:12]})"
+    assert str(tmp_path) not in text
+    assert str(folders) not in text
 
 
 def test_the_gpu_config_runs_where_there_is_none(folders, tmp_path):
