@@ -3,7 +3,6 @@
 # No postponed annotations here: TorchScript reads them.
 from typing import Optional
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.attention import AttentionBase
@@ -104,5 +103,11 @@ class PooledAttention(AttentionBase):
 
 
 def average(grid: Tensor, size: int) -> Tensor:
-    """Average cells of ``size``^3 of (B, C, D, H, W), zeros beyond its end among them."""
-    return F.avg_pool3d(pad_to_multiple(grid, [size, size, size]), size)
+    """Average cells of ``size``^3 of (B, C, D, H, W), zeros beyond its end among them.
+
+    Not by ``avg_pool3d``, into which ONNX Runtime draws the padding, and then leaves it out of the average.
+    """
+    padded = pad_to_multiple(grid, [size, size, size])
+    shape = padded.shape
+    cells = padded.reshape([shape[0], shape[1], shape[2] // size, size, shape[3] // size, size, shape[4] // size, size])
+    return cells.mean(dim=[3, 5, 7])

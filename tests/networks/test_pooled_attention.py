@@ -117,6 +117,16 @@ def test_exports_with_dynamic_batch_and_grid():
         torch.testing.assert_close(program(x), block(x), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
+def test_onnx_runtime_averages_a_grid_that_cells_reach_over(tmp_path):
+    runtime, _ = (pytest.importorskip(name) for name in ("onnxruntime", "onnxscript"))
+    block, x = draw(PooledAttention(HIDDEN, HEADS, rotary=True)), tokens(4, 5, 3)
+    torch.onnx.export(block, (x,), str(tmp_path / "block.onnx"), dynamo=True, verbose=False)
+    session = runtime.InferenceSession(tmp_path / "block.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), block(x), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
