@@ -207,8 +207,8 @@ UNDISTURBED = "as it is"
 CONDITIONS: dict[str, tuple[Callable[[Pair, int], Pair], float | None]] = {
     UNDISTURBED: (lambda pair, seed: pair, None),
     "1 x 1 x 3 mm": (lambda pair, seed: averaged(pair, (1, 1, 3)), 0.10),
-    "2 x 2 x 2 mm": (lambda pair, seed: averaged(pair, (2, 2, 2)), 0.05),
-    "1 x 1 x 5 mm": (lambda pair, seed: averaged(pair, (1, 1, 5)), 0.10),
+    "2 x 2 x 2 mm": (lambda pair, seed: averaged(pair, (2, 2, 2)), 0.04),
+    "1 x 1 x 5 mm": (lambda pair, seed: averaged(pair, (1, 1, 5)), 0.04),
     "bias field": (biased, None),
     "noise": (noisy, None),
     "rotated 20 degrees": (lambda pair, seed: turned(pair, ((20.0, 0, 0), (0, 20.0, 0), (0, 0, 20.0))[seed % 3]), 0.02),

@@ -44,17 +44,19 @@ def score_conditions(
 
     from benchmarks.disturbances import CONDITIONS
     from benchmarks.overlap import UNSCORED_CODES, voxels
+    from benchmarks.scanners import SCANNERS
     from bundle.labels import read_labels
 
     codes = [label.code for label in read_labels()[1:] if label.code not in UNSCORED_CODES]
-    scores: dict[str, list[float]] = {name: [] for name in CONDITIONS}
-    flags: dict[str, list[str]] = {name: [] for name in CONDITIONS}
-    with tqdm(total=len(pairs) * len(CONDITIONS), unit="scan") as bar:
+    conditions = CONDITIONS | SCANNERS
+    scores: dict[str, list[float]] = {name: [] for name in conditions}
+    flags: dict[str, list[str]] = {name: [] for name in conditions}
+    with tqdm(total=len(pairs) * len(conditions), unit="scan") as bar:
         for seed, files in enumerate(pairs):
             scan: Any = nib.load(files["image"])
             labels = voxels(files["label"]).astype(np.int16)
             pair = (scan.get_fdata(dtype=np.float32), labels, scan.affine)
-            for name, (change, _) in CONDITIONS.items():
+            for name, (change, _) in conditions.items():
                 image, reference, affine = change(pair, seed)
                 changed = nib.Nifti1Image(image.astype(np.float32), affine)
                 changed.header.set_xyzt_units("mm")
@@ -72,11 +74,12 @@ def print_falls(scores: dict[str, list[float]], flags: dict[str, list[str]]) -> 
     import numpy as np
 
     from benchmarks.disturbances import CONDITIONS, UNDISTURBED
+    from benchmarks.scanners import SCANNERS
 
     whole = np.array(scores[UNDISTURBED])
     result = {}
     print(f"{'condition':20}{'mean Dice':>10}{'fall':>8}{'worst':>8}  limit     flags")
-    for name, (_, limit) in CONDITIONS.items():
+    for name, (_, limit) in (CONDITIONS | SCANNERS).items():
         fall = float(np.mean(whole) - np.mean(scores[name]))
         bar = "" if limit is None else f"{limit:.2f} {met_or_missed(fall < limit)}"
         worst = float((whole - scores[name]).max())
