@@ -63,9 +63,10 @@ class Row:
             return MONAI[self.engine](size).eval()
 
         from bundle.engines import load_network
-        from networks import TransformerUNet
+        from bundle.model import build_network, read_model
 
-        return load_network(TransformerUNet(), CHECKPOINT, self.engine, self.precision, cache_dir=cache_dir)
+        network = build_network(read_model(CHECKPOINT.parent))
+        return load_network(network, CHECKPOINT, self.engine, self.precision, cache_dir=cache_dir)
 
     def runs_here(self, emulated: bool) -> bool:
         """Tell whether the processor has the precision, or PyTorch is asked to emulate it."""
@@ -96,11 +97,12 @@ def count_gflop(size: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from networks import TransformerUNet
+    from bundle.model import build_network, read_model
 
     # On the meta device nothing is computed. The eager kernel, as the counter takes the CPU's fused one for free.
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        TransformerUNet(use_flash_attention=False).eval()(torch.empty(1, 1, size, size, size))
+        network = build_network(read_model(CHECKPOINT.parent), use_flash_attention=False)
+        network.eval()(torch.empty(1, 1, size, size, size))
     return float(counter.get_total_flops()) / 1e9
 
 

@@ -32,14 +32,15 @@ class Form:
 def compare_forms(segmenter: Segmenter, image: str | Path, checkpoint: str | Path) -> list[Form]:
     """Run each form on one scan; the segmenter is left with the last one as its network."""
     from bundle.io import load_weights
-    from networks import TransformerUNet
+    from bundle.model import build_network, find_model
 
+    model = find_model(CHECKPOINT.parent, Path(checkpoint))
     data = segmenter.preprocessing({"image": str(image)})
     expected = segmenter.logits(data)
     expected_labels = segmenter.labels(data, expected)
     forms = []
     for combined, flash in product((True, False), repeat=2):
-        network = TransformerUNet(use_combined_linear=combined, use_flash_attention=flash)
+        network = build_network(model, use_combined_linear=combined, use_flash_attention=flash)
         segmenter.network = load_weights(network, checkpoint).to(segmenter.device)
         seconds, logits = timed(partial(segmenter.logits, data))
         labels = segmenter.labels(data, logits)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from statistics import median
 
-from benchmarks.measure import make_parser, positive, seconds_of
+from benchmarks.measure import CHECKPOINT, make_parser, positive, seconds_of
 
 WINDOW_MM = (180, 220, 180)
 
@@ -34,10 +34,10 @@ def training_step(size: tuple[int, int, int], device: str) -> Callable[[int], ob
     from monai.losses import DiceCELoss
 
     from bundle.machine import use_bfloat16
-    from networks import TransformerUNet
+    from bundle.model import build_network, read_model
 
     bfloat16 = use_bfloat16("auto", device)
-    network = TransformerUNet().to(device)
+    network = build_network(read_model(CHECKPOINT.parent)).to(device)
     optimizer = torch.optim.AdamW(network.parameters())
     loss = DiceCELoss(softmax=True, to_onehot_y=True)
     image = torch.rand(1, 1, *size, device=device)

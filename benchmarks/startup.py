@@ -50,10 +50,11 @@ def result_seconds(image: str, cache_home: str) -> float:
 def load_seconds(cache_dir: str) -> float:
     """Return the seconds of ``load_network`` in this process; PyTorch is imported already, the engine is not."""
     from bundle.engines import load_network
-    from networks import TransformerUNet
+    from bundle.model import build_network, read_model
 
     silence()
-    return seconds_of(lambda: load_network(TransformerUNet(), CHECKPOINT, cache_dir=cache_dir))
+    model = read_model(CHECKPOINT.parent)
+    return seconds_of(lambda: load_network(build_network(model), CHECKPOINT, cache_dir=cache_dir))
 
 
 def measure(image: str, repeats: int) -> dict[str, list[float]]:

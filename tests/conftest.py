@@ -26,6 +26,7 @@ from scripts.sample_volume import write_sample_volume
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 COARSE = [3.0, 3.0, 3.0]
+MEDIUM = [2.0, 2.0, 2.0]
 """mm; enough to tell structures and sides, and fast."""
 
 
@@ -88,7 +89,17 @@ def small_scan(sample, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def coarse_config(tmp_path_factory) -> Path:
     """The inference config at 3 mm in float32, which every processor computes alike, for programs that take a file."""
-    changes = {"pixdim": COARSE, "precision": "float32", "flags": None}  # labels at 3 mm would be flagged, and rightly
+    return _config_at(COARSE, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def medium_config(tmp_path_factory) -> Path:
+    """The same at 2 mm, where the network still finds structures of one piece."""
+    return _config_at(MEDIUM, tmp_path_factory)
+
+
+def _config_at(pixdim: list[float], tmp_path_factory) -> Path:
+    changes = {"pixdim": pixdim, "precision": "float32", "flags": None}  # coarse labels would be flagged, and rightly
     config = json.loads((ROOT / "configs/inference.json").read_text()) | changes
     path = tmp_path_factory.mktemp("config") / "coarse.json"
     path.write_text(json.dumps(config))

@@ -38,6 +38,7 @@ def write_brain_folder(folder: Path, seed: int = 0, judging: bool = True, spread
         torch.nn.init.normal_(network.scan_head.linear.weight, std=spread)
     content |= {"task": "made", "pixdim": [6.0] * 3, "roi_size": [32, 40, 32], "scores": None, "weights": {}}
     content["network_def"] = {"_target_": "networks.TransformerUNet", **definition}
+    content.pop("quality", None)
     if judging:
         content["quality"] = QUALITY
     folder.mkdir(parents=True, exist_ok=True)

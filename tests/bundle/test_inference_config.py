@@ -178,10 +178,10 @@ def mirrored_scan(small_scan, tmp_path_factory):
     [("float32", 0.9999), pytest.param("bfloat16", 0.999, marks=[needs_bfloat16, pytest.mark.slow])],
 )
 def test_mirror_averaging_gives_a_mirrored_scan_the_mirrored_labels(
-    run_main, small_scan, mirrored_scan, coarse_config, tmp_path, precision, bar
+    run_main, small_scan, mirrored_scan, medium_config, tmp_path, precision, bar
 ):
     done = run_main(
-        "scripts.segment", small_scan, mirrored_scan, "--config", coarse_config, "--output-dir", tmp_path,
+        "scripts.segment", small_scan, mirrored_scan, "--config", medium_config, "--output-dir", tmp_path,
         "--mirror-averaging", "--precision", precision, "--device", "cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -216,8 +216,7 @@ def test_structures_are_of_one_piece_unless_the_config_says_otherwise(small_scan
 
     overrides = {"pixdim": COARSE, "device": "cpu", **FLOAT32}
     (kept, large), (all_pieces, _) = pieces(**overrides), pieces(**overrides, largest_component=[])
-    assert {code for code, count in kept.items() if count > 1} <= large  # they are told of
-    assert len(large) < 3
+    assert {code for code, count in kept.items() if count > 1} <= large < set(kept)  # they are told of
     assert sum(all_pieces.values()) > sum(kept.values())
 
 

@@ -146,7 +146,7 @@ from monai.bundle import load
 name, arguments = sys.argv[1:]
 options = {"bundle_dir": "..", "load_ts_module": False, "device": "cpu"}
 built = load(name, workflow_type="inference", args_file=arguments, **options)
-filled = load(name, model=networks.TransformerUNet(), **options)
+filled = load(name, model=networks.TransformerUNet(attention="pooled"), **options)
 state = torch.load("models/model.pt", weights_only=True)
 for network in (built, filled):
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())

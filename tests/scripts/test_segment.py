@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from bundle.io import load_weights
-from networks import TransformerUNet
-from tests.conftest import COARSE, ROOT
+from bundle.model import build_network, read_model
+from tests.conftest import MEDIUM, ROOT
 
 
 def _missing(path, _):
@@ -167,16 +167,17 @@ def test_slightly_stale_pixdim_is_a_warning(run_main, small_scan, coarse_config,
 def archive(tmp_path_factory):
     """The TorchScript form of the shipped weights."""
     path = tmp_path_factory.mktemp("archive") / "model.ts"
-    torch.jit.save(torch.jit.script(load_weights(TransformerUNet(), ROOT / "models/model.pt")), str(path))
+    network = load_weights(build_network(read_model(ROOT / "models")), ROOT / "models/model.pt")
+    torch.jit.save(torch.jit.script(network), str(path))
     return path
 
 
 @pytest.mark.slow
-def test_deploy_config_segments_with_an_exported_archive(run_main, archive, small_scan, coarse_config, tmp_path):
-    deploy = json.loads((ROOT / "configs/deploy.json").read_text()) | {"pixdim": COARSE}
+def test_deploy_config_segments_with_an_exported_archive(run_main, archive, small_scan, medium_config, tmp_path):
+    deploy = json.loads((ROOT / "configs/deploy.json").read_text()) | {"pixdim": MEDIUM}
     (tmp_path / "deploy.json").write_text(json.dumps(deploy))
     own = run_main(
-        "scripts.segment", small_scan, "--config", coarse_config, "--output-dir", tmp_path / "own", "--device", "cpu"
+        "scripts.segment", small_scan, "--config", medium_config, "--output-dir", tmp_path / "own", "--device", "cpu"
     )
     done = run_main(
         "scripts.segment", small_scan, "--config", tmp_path / "deploy.json", "--checkpoint", archive,

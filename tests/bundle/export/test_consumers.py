@@ -22,12 +22,11 @@ from bundle.forms import write_torchscript
 from bundle.inference.segmenter import Segmenter
 from bundle.io import load_weights
 from bundle.labels import read_labels
-from bundle.model import read_model
-from networks import TransformerUNet
-from tests.conftest import COARSE, ROOT
+from bundle.model import build_network, read_model
+from tests.conftest import MEDIUM, ROOT
 
 PROGRAMS = Path(__file__).parent
-EXACT = {"device": "cpu", "engine": "torch", "precision": "float32", "pixdim": COARSE}
+EXACT = {"device": "cpu", "engine": "torch", "precision": "float32", "pixdim": MEDIUM}
 STOCK = {"largest_component": []}
 """Without what configs/inference.json has over stock transforms: on a coarse grid, 1 % of labels are loose pieces."""
 CODES = [label.code for label in read_labels()]
@@ -55,14 +54,14 @@ def _from_root(monkeypatch):
 
 @pytest.fixture(scope="module")
 def network():
-    return load_weights(TransformerUNet(), ROOT / "models/model.pt")
+    return load_weights(build_network(read_model(ROOT / "models")), ROOT / "models/model.pt")
 
 
 @pytest.fixture(scope="module")
 def archive(network, tmp_path_factory):
     """The archive of the shipped weights, whose config asks for a coarse grid."""
     path = tmp_path_factory.mktemp("archive") / "model.ts"
-    config = read_json("configs/deploy.json") | {"pixdim": COARSE}
+    config = read_json("configs/deploy.json") | {"pixdim": MEDIUM}
     write_torchscript(network, path, read_json("configs/metadata.json"), config)
     return path
 
@@ -138,7 +137,7 @@ def test_deploy_config_alone_gives_the_labels_of_the_inference_config(
 ):
     run_elsewhere(
         tmp_path, "monai.bundle", "run", "--config_file", ROOT / "configs/deploy.json", "--checkpoint", archive,
-        "--datalist", [str(small_scan)], "--output_dir", tmp_path / "out", "--device", "cpu", "--pixdim", COARSE,
+        "--datalist", [str(small_scan)], "--output_dir", tmp_path / "out", "--device", "cpu", "--pixdim", MEDIUM,
     )  # fmt: skip
     written = tmp_path / "out/small/small_seg.nii.gz"
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [written]
@@ -167,7 +166,7 @@ def test_deploy_app_sdk_segments_a_dicom_volume_with_a_bundles_folder(
     for name in ("bundle", "networks", "models/model.pt", "models/model.json", "models/labels.tsv"):
         (folder / name).symlink_to(ROOT / name)  # without an archive, which the operator would take first
     shutil.copytree(ROOT / "configs", folder / "configs")
-    config = read_json("configs/inference.json") | {"pixdim": COARSE, "precision": precision, "device": "cpu"}
+    config = read_json("configs/inference.json") | {"pixdim": MEDIUM, "precision": precision, "device": "cpu"}
     (folder / "configs/inference.json").write_text(json.dumps(config))
     run_elsewhere(tmp_path, PROGRAMS / "deploy_app_sdk.py", folder, turned_scan, tmp_path / "labels.npy")
     found = np.load(tmp_path / "labels.npy")
