@@ -32,7 +32,7 @@ def test_one_command_writes_forms_that_segment_alike(
     forms = ("--forms", "torchscript", "openvino", "--output-dir", tmp_path)
     done = run_main("scripts.export", *forms, *configs, "--scans", sample)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == "warning: pixdim: 2 x 2 x 2 mm, the model brain is of 1.25 x 1.25 x 1.25 mm\n"
+    assert done.stderr == "warning: pixdim: 2 x 2 x 2 mm, the model brain is of 1 x 1 x 1 mm\n"
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["torchscript", "openvino"]
     for name in ("model.ts", "model.xml"):
         record = json.loads((tmp_path / f"{name}.json").read_text())
