@@ -25,7 +25,7 @@ class InferTask:
         self.config.read_config(str(folder / "configs" / "inference.json"))
         self.config.config.update({"bundle_root": str(folder)})
         self.config.config["use_click"] = False
-        self.config.config["pixdim"] = [3.0, 3.0, 3.0]
+        self.config.config["pixdim"] = [2.0, 2.0, 2.0]
         self.network = self.config.get_parsed_content("network_def")
         self.network.load_state_dict(torch.load(folder / "models" / "model.pt", map_location="cpu"), strict=False)
         self.network.eval()

@@ -25,7 +25,7 @@ def main() -> None:
         "datalist": [scan.as_posix()],
         "window_device": "cpu",
         "device": device,
-        "pixdim": [3.0, 3.0, 3.0],
+        "pixdim": [2.0, 2.0, 2.0],
     }
     for name, value in overrides.items():
         parser[name] = value
