@@ -217,7 +217,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("dataset_dir", nargs="?", type=Path)
     parser.add_argument("--places", type=positive, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pixdim", type=float, default=1.25)
+    parser.add_argument("--pixdim", type=float, default=1.0)
     parser.add_argument("--json")
     return parser.parse_args()
 

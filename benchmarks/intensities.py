@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("scans", nargs="*", metavar="SCAN")
     parser.add_argument("--only", default="", metavar="PATTERN", help="conditions whose name this fits")
-    parser.add_argument("--pixdim", type=float, default=1.25, metavar="MM", help="edge of the network's voxels")
+    parser.add_argument("--pixdim", type=float, default=1.0, metavar="MM", help="edge of the network's voxels")
     parser.add_argument("--checkpoint", default=str(CHECKPOINT))
     parser.add_argument("--json")
     return parser.parse_args()

@@ -20,9 +20,9 @@ def stock(folder: str) -> Callable[[str], object]:
     from monai import transforms as mt
     from monai.inferers import SlidingWindowInferer
 
-    from networks import TransformerUNet
+    from bundle.model import build_network, read_model
 
-    network = TransformerUNet()
+    network = build_network(read_model(CHECKPOINT.parent))
     network.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
     network.eval()
     model = json.loads(CHECKPOINT.with_name("model.json").read_text(encoding="utf-8"))
