@@ -180,6 +180,16 @@ def summarise(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     return found
 
 
+def condition_means(results: Sequence[Result]) -> dict[str, tuple[float, float]]:
+    """Return the mean prediction and truth of whole results by condition, in the order in which they came."""
+    wholes: dict[str, list[tuple[float, float]]] = {}
+    for result in results:
+        if result.pairs:
+            wholes.setdefault(result.condition, []).append(result.whole)
+    means = {name: np.mean(pairs, axis=0) for name, pairs in wholes.items()}
+    return {name: (float(predicted), float(true)) for name, (predicted, true) in means.items()}
+
+
 def plot(results: Sequence[Result], path: str) -> None:
     """Draw truth over prediction, a point for each group of each result."""
     from matplotlib.figure import Figure
@@ -236,6 +246,8 @@ def main() -> None:
             predicted, true = result.whole if result.pairs else (float("nan"), float("nan"))
             print(f"{scan:20}{condition:26}predicted {predicted:.3f}  true {true:.3f}", flush=True)
     found = summarise(results)
+    for condition, (predicted, true) in condition_means(results).items():
+        print(f"{condition:34}mean predicted {predicted:.2f}  true {true:.2f}")
     if options.json:
         write_json({"figures": found, "results": [asdict(result) for result in results]}, options.json)
     if options.plot:

@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 import pytest
 
-from benchmarks.quality import Result, figures, judge, plot, summarise, synthetic_scans, true_dice
+from benchmarks.quality import Result, condition_means, figures, judge, plot, summarise, synthetic_scans, true_dice
 from benchmarks.spoilt import DISTURBANCES
 from bundle.inference.segmenter import Segmenter
 from bundle.model import read_model
@@ -69,3 +69,13 @@ def test_figures_count_what_is_caught_and_what_is_flagged_in_vain():
     assert found["spearman"] == pytest.approx(0.7)
     result = Result("scan", "as it is", {"a": 0.4, "b": 0.8, "c": 0.1}, {"a": 0.5, "b": 0.9, "c": None})
     assert result.whole == pytest.approx((0.6, 0.7))
+
+
+def test_means_of_a_condition_are_of_whole_results_and_leave_out_what_is_not_judged():
+    results = [
+        Result("a", "noise", {"one": 0.2, "two": 0.4}, {"one": 0.1, "two": 0.5}),
+        Result("b", "noise", {"one": 0.9, "two": 0.6}, {"one": None, "two": 0.7}),
+        Result("c", "blur", {"one": 0.9, "two": 0.6}, {"one": None, "two": None}),
+    ]
+    (found,) = condition_means(results).items()
+    assert found == ("noise", (pytest.approx(0.45), pytest.approx(0.5)))
