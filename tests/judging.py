@@ -21,7 +21,9 @@ DATA = {"name": "maps", "cases": 1, "sha256": "0" * 12, "modality": "label maps"
 QUALITY = {"groups": GROUPS, "trunk": "0" * 64, "data": DATA, "steps": 0, "scores": None}
 
 
-def write_brain_folder(folder: Path, seed: int = 0, judging: bool = True, spread: float = 3.0) -> Path:
+def write_brain_folder(
+    folder: Path, seed: int = 0, judging: bool = True, spread: float = 3.0, **changes: object
+) -> Path:
     """Write a model's folder and return it.
 
     Args:
@@ -29,6 +31,7 @@ def write_brain_folder(folder: Path, seed: int = 0, judging: bool = True, spread
         seed: of the weights.
         judging: whether it predicts the Dice of its results.
         spread: standard deviation of the weights that do so: predictions from 0 to 1.
+        changes: fields of ``model.json``.
     """
     content = json.loads((ROOT / "models" / "model.json").read_text())
     definition = {"in_channels": 1, "out_channels": 33, **NETWORK, **(OUTPUTS if judging else {})}
@@ -41,6 +44,7 @@ def write_brain_folder(folder: Path, seed: int = 0, judging: bool = True, spread
     content.pop("quality", None)
     if judging:
         content["quality"] = QUALITY
+    content |= changes
     folder.mkdir(parents=True, exist_ok=True)
     write_labels(read_labels(), folder / "labels.tsv")
     write_weights(network.state_dict(), folder / "model.pt", content)

@@ -50,6 +50,11 @@ class Ensemble(Model):
         first = self.members[0].quality
         return first if all(member.quality == first for member in self.members) else None
 
+    @property
+    def flags_left_out(self) -> list[str]:
+        """Codes of flags that are not looked for in results of a member."""
+        return list(dict.fromkeys(code for member in self.members for code in member.flags_left_out))
+
     def compared(self, pixdim: Sequence[float], table: Sequence[Label]) -> dict[str, Any]:
         """Do what :meth:`Model.compared` does, and name every member."""
         members = [

@@ -121,6 +121,11 @@ class Model:
         return None if stated is None else {name: list(codes) for name, codes in stated["groups"].items()}
 
     @property
+    def flags_left_out(self) -> list[str]:
+        """Codes of flags that are not looked for in its results."""
+        return list(self.content.get("flags_left_out", ())) if self.own else []
+
+    @property
     def held_out(self) -> list[str] | None:
         """Names of the cases that the training did not see, where it kept some; ``None`` where that is not known."""
         split = self.content["split"]

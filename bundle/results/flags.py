@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.errors import InputError, MissingError
+from bundle.errors import InputError, MissingError, OptionError
 from bundle.labels import Label
 from bundle.results.evidence import Evidence
 from bundle.results.rules import OTHERS, RULES, Limit
@@ -44,12 +44,17 @@ class Flag:
     threshold: float
 
 
-def read_limits(path: str | Path = DEFAULT_LIMITS) -> dict[str, Limit]:
+def read_limits(path: str | Path = DEFAULT_LIMITS, left_out: Sequence[str] = ()) -> dict[str, Limit]:
     """Read the thresholds of the flags, by code; flags that a file leaves out are not looked for.
+
+    Args:
+        path: the file.
+        left_out: codes of flags that are not looked for either.
 
     Raises:
         MissingError: when there is no such file.
         InputError: when it is no object of flags, or names one that does not exist.
+        OptionError: when one that is left out does not exist.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,7 +67,9 @@ def read_limits(path: str | Path = DEFAULT_LIMITS) -> dict[str, Limit]:
     unknown = sorted(set(limits) - set(RULES))
     if unknown:
         raise InputError(path, f"found the unknown flag {unknown[0]!r}", f"{', '.join(RULES)} are known")
-    return limits
+    if unknown := sorted(set(left_out) - set(RULES)):
+        raise OptionError("flags_left_out", f"found the unknown flag {unknown[0]!r}", f"{', '.join(RULES)} are known")
+    return {code: limit for code, limit in limits.items() if code not in left_out}
 
 
 def find_flags(evidence: Evidence, limits: Mapping[str, Limit]) -> list[Flag]:

@@ -176,6 +176,7 @@ class SaveOutputsd(MapTransform):
         label_table: path of the label table.
         overwrite: replace existing files.
         flags: path of the thresholds of flags, see ``bundle.results.flags``; ``None`` looks for none.
+        flags_left_out: codes of flags that are not looked for all the same.
         reference_volumes: path of the volumes that are usual, see ``bundle.results.reference``; ``None`` compares with
             none.
     """
@@ -190,6 +191,7 @@ class SaveOutputsd(MapTransform):
         overwrite: bool = False,
         flags: str | Path | None = DEFAULT_LIMITS,
         reference_volumes: str | Path | None = DEFAULT_REFERENCES,
+        flags_left_out: Sequence[str] = (),
     ) -> None:
         super().__init__(keys)
         self.output_dir = output_dir
@@ -197,7 +199,7 @@ class SaveOutputsd(MapTransform):
         self.table = read_labels(label_table)
         self.overwrite = overwrite
         self.maker = Maker()
-        self.limits = {} if flags is None else read_limits(flags)
+        self.limits = {} if flags is None else read_limits(flags, flags_left_out)
         self.references = {} if reference_volumes is None else read_references(reference_volumes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

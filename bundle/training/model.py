@@ -32,7 +32,7 @@ SAME_FUNCTION = ("_target_", "use_flash_attention")
 COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power")
 GENERATOR = (
     *("train#dataset#options", "train#dataset#brains", "extra_cerebral"),
-    *("brains_ignore", "brains_share", "sample_uses"),
+    *("brains_ignore", "brains_share", "random_contrast", "sample_uses"),
 )
 """Ids of a config that belong to a fingerprint as they stand, beside those that the constructor is given."""
 REMAINS = (
@@ -67,6 +67,8 @@ class TrainedModel:
         unscored: codes that are not scored.
         licence: of the data; what the data set says by default.
         init_checkpoint: the weights that it starts from.
+        description: what the model finds, and in what, in a sentence.
+        flags_left_out: codes of flags that are not looked for in its results.
         restart: whether to start anew where a training is in the folder.
     """
 
@@ -88,6 +90,8 @@ class TrainedModel:
     unscored: Sequence[int] = ()
     licence: str | None = None
     init_checkpoint: str | Path | None = None
+    description: str | None = None
+    flags_left_out: Sequence[str] = ()
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -118,7 +122,7 @@ class TrainedModel:
         return {
             "model_version": MODEL_VERSION,
             "task": self.task,
-            "description": None,
+            "description": self.description,
             "weights": {},
             "network_def": network if network and network["_target_"] in NETWORKS else None,
             "parameters": self.parameters,
@@ -145,6 +149,7 @@ class TrainedModel:
             "training": {"steps": 0, "epochs": 0, "start": _start_weights(self.init_checkpoint), "date": None},
             "versions": versions(PACKAGES),
             "scores": None,
+            **({"flags_left_out": list(self.flags_left_out)} if self.flags_left_out else {}),
         }
 
     def check(self) -> None:

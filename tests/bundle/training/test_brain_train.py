@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bundle.labels import read_labels
+from bundle.model import read_model
 from bundle.provenance import sha256
 from bundle.synthesis.anatomy import load_label_maps
 from bundle.synthesis.warps import write_warps
@@ -22,7 +23,9 @@ from tests.bundle.training.tiny_training import NETWORK, column, equal, train, w
 from tests.conftest import ROOT
 from tests.phantom import SPACING, brain_codes, write_phantoms
 
-BRAIN, GPU = (str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json"))
+BRAIN, GPU, ANY_CONTRAST = (
+    str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json", "any_contrast.json")
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,15 @@ def test_heads_and_brains_train_and_what_is_held_out_validates(folders, tmp_path
     assert [len(part.brains) for part in (dataset, held)] == [2, 1]
     assert names[0].isdisjoint(names[1])
     assert len(names[0] | names[1]) == 6
+
+
+def test_any_contrast_is_a_model_of_its_own_that_is_not_judged_by_t1(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, ANY_CONTRAST, **options(folders))
+    assert workflow.parser.get_parsed_content("train#dataset#options")["random_contrast"] == 0.7
+    model = read_model(tmp_path)
+    assert model.flags_left_out == ["contrast_white", "contrast_fluid", "contrast_depth"]
+    assert "any contrast" in model.content["description"]
+    assert model.content["fingerprint"]["random_contrast"] == 0.7
 
 
 @pytest.mark.slow
