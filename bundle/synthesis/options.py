@@ -28,6 +28,8 @@ class SynthesisOptions:
         flip, strip: probabilities of a left-right flip and of removing the head.
         cut, cut_share: probability that the field of view ends within the window, and the largest share cut off.
         random_contrast: probability that each tissue's intensity is drawn anew, whatever its T1 prior.
+        contrast_by_kind: probability that grey matter, white matter and fluid are drawn anew then and not each tissue:
+            the others inside the skull lie between these as they do in T1, and air stays dark, as in most sequences.
         shared_contrast: share of the variance of a tissue's intensity that it has in common with its kind (grey matter,
             white matter, fluid). At 0 amygdala, hippocampus and cortex differ in most samples, as they do in no scan,
             and the network does not learn their border where it cannot be seen.
@@ -68,6 +70,7 @@ class SynthesisOptions:
     cut: float = 0.15
     cut_share: float = 0.25
     random_contrast: float = 0.0
+    contrast_by_kind: float = 0.0
     shared_contrast: float = 0.8
     bias: float = 0.35
     gamma: float = 0.3

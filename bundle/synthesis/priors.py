@@ -9,15 +9,28 @@ from torch import Tensor
 
 from bundle.synthesis.anatomy import ClassTable
 from bundle.synthesis.draws import Draws
-from bundle.synthesis.tissues import KINDS
+from bundle.synthesis.tissues import FIRST_HEAD_CODE, KINDS
+
+STEP = (0.1, 0.6)
+"""How far white matter is from grey matter in a contrast that is drawn by kind: less would show no border."""
+DARKEST = 0.1
+"""Intensity of the darkest tissue of the brain in one."""
 
 
 @dataclass(frozen=True)
 class TissuePriors:
-    """Means and spreads by tissue, the tissue of each generation class, and the kind of each tissue, -1 for none."""
+    """What tissues look like, and which classes are of them.
+
+    Attributes:
+        tissue_of_class: tissue of each generation class.
+        kind_of_tissue: kind of each tissue, -1 for none.
+        place: where each tissue lies: 0 air, 1 inside the skull, 2 elsewhere in the head.
+        mean, spread: of each tissue's intensity.
+    """
 
     tissue_of_class: Tensor
     kind_of_tissue: Tensor
+    place: Tensor
     mean: Tensor
     spread: Tensor
 
@@ -30,6 +43,7 @@ class TissuePriors:
         return cls(
             tissue_of_class=torch.tensor([sources.index(source) for source in source_of]),
             kind_of_tissue=torch.tensor([KINDS.index(tissue.kind) if tissue.kind else -1 for tissue in tissues]),
+            place=torch.tensor([0 if source == 0 else 1 if source < FIRST_HEAD_CODE else 2 for source in sources]),
             mean=torch.tensor([tissue.mean for tissue in tissues]),
             spread=torch.tensor([tissue.sd for tissue in tissues]),
         )
@@ -45,3 +59,40 @@ class TissuePriors:
         kind = self.kind_of_tissue.to(draws.device)
         mixed = shared**0.5 * common[kind.clamp(min=0)] + (1 - shared) ** 0.5 * own
         return self.mean.to(draws.device) + torch.where(kind < 0, own, mixed) * self.spread.to(draws.device)
+
+    def draw_contrast(self, draws: Draws, shared: float, by_kind: float) -> Tensor:
+        """Return a mean for each tissue in a contrast drawn anew, shape (tissues,).
+
+        Either every tissue is drawn for itself, or grey matter, white matter and fluid are, as sequences change them:
+        other tissues inside the skull then keep their place between these, and air stays dark.
+
+        Args:
+            draws: source of the random numbers.
+            shared: as of ``draw``.
+            by_kind: probability of the latter.
+        """
+        means = draws.uniform((len(self.mean),), 0.5) + 0.5
+        anchors = self._anchors().to(means.device)
+        if not by_kind or not draws.chance(by_kind) or not bool((anchors.diff() > 0).all()):
+            return means
+        usual = self.draw(draws, shared)
+        grey, step = draws.between(0.15, 1.0), draws.between(*STEP)
+        white = grey + step if draws.chance(0.5) else grey - step
+        if not DARKEST <= white <= 1.0:
+            white = 2 * grey - white
+        levels = torch.tensor([draws.between(0.0, 1.0), grey, min(max(white, DARKEST), 1.0)], device=usual.device)
+        place = self.place.to(usual.device)
+        return torch.where(place == 0, usual, torch.where(place == 1, _interpolate(usual, anchors, levels), means))
+
+    def _anchors(self) -> Tensor:
+        """Return usual intensities of fluid, cortex and white matter; not numbers where a kind is missing."""
+        of_kind = (self.mean[self.kind_of_tissue == KINDS.index(kind)] for kind in ("fluid", "grey", "white"))
+        fluid, grey, white = (found if len(found) else torch.tensor([torch.nan]) for found in of_kind)
+        return torch.stack([fluid.mean(), grey.min(), white.max()])
+
+
+def _interpolate(values: Tensor, places: Tensor, levels: Tensor) -> Tensor:
+    """Interpolate linearly between levels at ascending places, shape of ``values``; beyond them nothing changes."""
+    right = torch.bucketize(values, places).clamp(1, len(places) - 1)
+    share = (values - places[right - 1]) / (places[right] - places[right - 1])
+    return levels[right - 1].lerp(levels[right], share.clamp(0, 1))

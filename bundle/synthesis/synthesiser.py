@@ -151,11 +151,11 @@ class Synthesiser:
 
     def _paint(self, classes: Tensor, draws: Draws) -> Tensor:
         """Give each voxel of the label map an intensity from the Gaussian of its tissue, shape of ``classes``."""
-        tissues = len(self.priors.mean)
+        tissues, shared = len(self.priors.mean), self.options.shared_contrast
         if draws.chance(self.options.random_contrast):
-            means = draws.uniform((tissues,), 0.5) + 0.5
+            means = self.priors.draw_contrast(draws, shared, self.options.contrast_by_kind)
         else:
-            means = self.priors.draw(draws, self.options.shared_contrast)
+            means = self.priors.draw(draws, shared)
         means = brighten(means, self.priors.tissue_of_class, self.table, draws, self.options)
         spreads = draws.uniform((tissues,), self.options.texture).abs()
         tissue = self.priors.tissue_of_class.to(draws.device)
