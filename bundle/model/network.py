@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 import networks
-from bundle.errors import InputError
+from bundle.errors import BundleWarning, InputError
 from bundle.model.ensemble import Ensemble
 from bundle.model.folder import MODEL_FILE, Model
 from bundle.running import check_tensorrt
 
 NETWORKS = {f"networks.{name}": getattr(networks, name) for name in ("TransformerUNet", "UNETR")}
 """Those that map images to logits."""
+UNMARKED = ("use_combined_linear", "use_flash_attention", "out_channels", "dropout_rate")
+"""Arguments that change no result, or whose weights do not fit otherwise."""
 
 
 def build_network(model: Model, **changes: Any) -> nn.Module:
     """Return the network of a model, its weights not yet loaded.
+
+    Warns with a ``BundleWarning`` of one line of changes that compute something else with the same weights, such as
+    another kind of attention.
 
     Args:
         model: the model; an ensemble gives a list of networks, ``torch.nn.ModuleList``.
@@ -42,4 +50,20 @@ def build_network(model: Model, **changes: Any) -> nn.Module:
     except (TypeError, ValueError) as error:
         found = f"found a network_def that {target} does not take ({error})"
         raise InputError(path, found, "a legal one is wanted") from error
+    if model.own and (others := _differences(NETWORKS[target], definition, changes)):
+        warnings.warn(
+            f"network_def: {', '.join(others)}, the model {model.task} is of another", BundleWarning, stacklevel=2
+        )
     return network
+
+
+def _differences(network: type[nn.Module], definition: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """Return the changes that are not what a definition says, or the class where that says nothing, as text."""
+    usual = {name: parameter.default for name, parameter in inspect.signature(network).parameters.items()}
+    stated = {**usual, **definition}
+    changed = {name: value for name, value in changes.items() if name not in UNMARKED}
+    return [f"{name} {value}" for name, value in changed.items() if _plain(value) != _plain(stated.get(name))]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -209,6 +209,16 @@ def test_no_class_but_a_network_is_built(folder, tmp_path):
         build_network(read_model(tmp_path / "other"))
 
 
+def test_changes_that_compute_something_else_are_warned_of(folder):
+    model = read_model(folder)
+    with pytest.warns(BundleWarning, match="network_def: attention pooled, the model made is of another"):
+        build_network(model, attention="pooled")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_network(model, attention="global", use_combined_linear=False, use_flash_attention=False)
+        build_network(model, channels=list(model.content["network_def"]["channels"]), out_channels=3)
+
+
 def test_codes_that_the_table_does_not_have_are_refused(tmp_path):
     folder = write_folder(tmp_path / "other")
     content = json.loads((folder / "model.json").read_text())
