@@ -82,17 +82,16 @@ class PooledAttention(AttentionBase):
         """
         check_grid(x, self.hidden_input_size, attn_mask)
         depth, height, width = x.shape[1], x.shape[2], x.shape[3]
-        grid = x.movedim(-1, 1)  # (B, C, D, H, W)
         keys: Optional[Tensor] = None
         if attn_mask is None:
-            share = average(x.new_ones([1, 1, depth, height, width]), self.key_reduction)
-            averages = average(grid, self.key_reduction) / share
+            share = average(x.new_ones([1, depth, height, width, 1]), self.key_reduction)
+            averages = average(x, self.key_reduction) / share
         else:
-            kept = attn_mask[:, None].to(x.dtype)
+            kept = attn_mask[..., None].to(x.dtype)
             share = average(kept, self.key_reduction)
-            averages = average(grid * kept, self.key_reduction) / share.where(share > 0, 1.0)
+            averages = average(x * kept, self.key_reduction) / share.where(share > 0, 1.0)
             keys = (share > 0).flatten(1)  # (B, M)
-        context = averages.flatten(2).transpose(1, 2)  # (B, M, C)
+        context = averages.flatten(1, 3)  # (B, M, C)
         rotary: Optional[Tensor] = None
         context_rotary: Optional[Tensor] = None
         if self.use_rotary:
@@ -102,12 +101,13 @@ class PooledAttention(AttentionBase):
         return out.reshape(x.shape)
 
 
-def average(grid: Tensor, size: int) -> Tensor:
-    """Average cells of ``size``^3 of (B, C, D, H, W), zeros beyond its end among them.
+def average(tokens: Tensor, size: int) -> Tensor:
+    """Average cells of ``size``^3 of (B, D, H, W, C), zeros beyond the grid's end among them.
 
-    Not by ``avg_pool3d``, into which ONNX Runtime draws the padding, and then leaves it out of the average.
+    Not by ``avg_pool3d``, into which ONNX Runtime draws the padding, and then leaves it out of the average. One axis
+    after another, since a sum over several is slow on a CPU.
     """
-    padded = pad_to_multiple(grid, [size, size, size])
+    padded = pad_to_multiple(tokens.movedim(-1, 1), [size, size, size]).movedim(1, -1)
     shape = padded.shape
-    cells = padded.reshape([shape[0], shape[1], shape[2] // size, size, shape[3] // size, size, shape[4] // size, size])
-    return cells.mean(dim=[3, 5, 7])
+    cells = padded.reshape([shape[0], shape[1] // size, size, shape[2] // size, size, shape[3] // size, size, shape[4]])
+    return cells.mean(dim=2).mean(dim=3).mean(dim=4)

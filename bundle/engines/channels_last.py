@@ -18,6 +18,8 @@ from torch.nn import functional
 
 VOXELS = 1024
 """Voxels whose squares are summed in float32 before float64 takes over."""
+WIDENED = 16384
+"""Voxels whose features are widened at a time: they fit a processor's cache."""
 LEAST_SPREAD = 0.1
 """Variance as a share of the mean square below which their difference would lose digits."""
 
@@ -67,17 +69,35 @@ class ExactGroupNorm(nn.GroupNorm):
 
 
 class PointwiseConv(nn.Conv3d):
-    """A 1x1x1 convolution of channels-last feature maps as a matrix product; the answer has its channels first."""
+    """A 1x1x1 convolution of channels-last feature maps as a matrix product; the answer has its channels first.
+
+    Without gradients, feature maps of fewer bits than the weights are widened as the product needs them.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map feature maps (B, C_in, D, H, W) to (B, C_out, D, H, W)."""
+        narrow = x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type)
         if not is_channels_last(x):
-            return super().forward(x)
-        voxels = x.movedim(1, -1).flatten(1, 3).transpose(1, 2)  # (B, C_in, N), a view
-        # Not matmul: of weights that could have a gradient it makes (N, C_out), and reorders that.
-        weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        product = torch.bmm(weight, voxels) if self.bias is None else torch.baddbmm(self.bias[:, None], weight, voxels)
-        answer: Tensor = product.view(*product.shape[:2], *x.shape[2:])
+            return super().forward(x.to(self.weight.dtype) if narrow else x)
+        voxels = x.movedim(1, -1).flatten(1, 3)  # (B, N, C_in), a view
+        weight = self.weight.flatten(1)
+        if narrow and not torch.is_grad_enabled():
+            answer = self._widened(voxels, weight)
+        else:
+            # Not matmul: of weights that could have a gradient it makes (N, C_out), and reorders that.
+            weight = weight.expand(len(x), -1, -1)
+            voxels = voxels.to(weight.dtype).transpose(1, 2) if narrow else voxels.transpose(1, 2)
+            bias = self.bias
+            answer = torch.bmm(weight, voxels) if bias is None else torch.baddbmm(bias[:, None], weight, voxels)
+        return answer.view(*answer.shape[:2], *x.shape[2:])
+
+    def _widened(self, voxels: Tensor, weight: Tensor) -> Tensor:
+        """Map voxels (B, N, C_in) to (B, C_out, N) in the weights' number format, some of them at a time."""
+        bias = weight.new_zeros(len(weight), 1) if self.bias is None else self.bias[:, None]
+        answer = weight.new_empty(len(voxels), len(weight), voxels.shape[1])
+        for image, target in zip(voxels, answer, strict=True):
+            for part, out in zip(image.split(WIDENED), target.split(WIDENED, dim=1), strict=True):
+                torch.addmm(bias, weight, part.to(weight.dtype).t(), out=out)
         return answer
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bundle.engines.channels_last import to_channels_last
+from bundle.engines.channels_last import PointwiseConv, to_channels_last
 from bundle.engines.state import convert_again_after_loading, hide_in_state_dict
 from bundle.errors import ExportError
 from bundle.machine import available_cores
@@ -72,7 +72,7 @@ class InFloat32(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map what the part maps."""
         with torch.autocast(x.device.type, enabled=False):
-            result: Tensor = self.part(x.float())
+            result: Tensor = self.part(x if isinstance(self.part, PointwiseConv) else x.float())
         return result.to(self.dtype)
 
 

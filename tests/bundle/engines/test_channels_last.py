@@ -84,6 +84,23 @@ def test_pointwise_convolution_has_channels_first(bias):
     assert (found(x) - expected).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(9, 8, 7), (40, 30, 24)], ids=["one part", "two parts"])
+def test_pointwise_convolution_widens_what_it_is_given(bias, size):
+    conv = nn.Conv3d(16, 33, 1, bias=bias)
+    x = feature_maps(2, 16, *size).bfloat16()
+    expected = copy.deepcopy(conv).double()(x.double())
+    found = to_channels_last(nn.Sequential(conv))[0]
+    with torch.inference_mode():
+        assert found(x).dtype == torch.float32
+        assert found(x).is_contiguous()
+        for given in (x, x.contiguous()):
+            assert (found(given) - expected).abs().max() < 1e-4
+    assert (found(x) - expected).abs().max() < 1e-4
+    found(x).sum().backward()
+    assert found.weight.grad is not None
+
+
 @pytest.mark.parametrize("size", [(12, 10, 9), (40, 30, 24)], ids=["small", "large"])
 @pytest.mark.parametrize(
     "options",
