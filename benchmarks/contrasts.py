@@ -19,15 +19,8 @@ if TYPE_CHECKING:
     from bundle.inference.segmenter import Segmenter
 
 AS_THEY_ARE = "as they are"
-CONTRASTS = {
-    AS_THEY_ARE: "clean",
-    "inverted": "inverted",
-    "T2-like": "T2-like",
-    "FLAIR-like": "FLAIR-like",
-    "PD-like": "PD-like",
-    "CT-like": "CT-like",
-}
-"""Cases of ``benchmarks.nonsense`` by the name that is printed."""
+PAINTED = ("inverted", "T2-like", "FLAIR-like", "PD-like", "CT-like")
+"""Names in ``benchmarks.painted.CONTRASTS``."""
 WANTED = ("inverted", "T2-like", "FLAIR-like")
 BAR = 0.75
 """Mean Dice that the wanted ones should reach with weights of any contrast."""
@@ -39,20 +32,23 @@ def score_contrasts(segmenter: Segmenter, pairs: list[dict[str, str]], folder: P
     import numpy as np
     from tqdm import tqdm
 
-    from benchmarks.nonsense import CASES, Scan
     from benchmarks.overlap import IGNORED_CODE, UNSCORED_CODES, dice_by_code, voxels
+    from benchmarks.painted import CONTRASTS, Scan
     from bundle.labels import read_labels
 
     table = [label for label in read_labels()[1:] if label.code not in UNSCORED_CODES]
     codes, names = [label.code for label in table], [label.name for label in table]
-    results: dict[str, dict[str, Any]] = {name: {"dice": [], "structures": [], "flags": []} for name in CONTRASTS}
-    with tqdm(total=len(pairs) * len(CONTRASTS), unit="scan") as bar:
+    results: dict[str, dict[str, Any]] = {
+        name: {"dice": [], "structures": [], "flags": []} for name in (AS_THEY_ARE, *PAINTED)
+    }
+    with tqdm(total=len(pairs) * len(results), unit="scan") as bar:
         for files in pairs:
             image: Any = nib.load(files["image"])
             labels = voxels(files["label"]).astype(np.int16)
             scan, scored = Scan(image.get_fdata(dtype=np.float32), labels, image.affine), labels != IGNORED_CODE
-            for name, case in CONTRASTS.items():
-                painted = nib.Nifti1Image(CASES[case](scan).image.astype(np.float32), image.affine)
+            for name in results:
+                shown = scan if name == AS_THEY_ARE else CONTRASTS[name](scan)
+                painted = nib.Nifti1Image(shown.image.astype(np.float32), image.affine)
                 painted.header.set_xyzt_units("mm")
                 painted.to_filename(folder / "scan.nii.gz")
                 outputs = segmenter.segment(folder / "scan.nii.gz")

@@ -108,6 +108,8 @@ def real_scans(options: argparse.Namespace) -> Iterator[tuple[Pair, str, str]]:
 
 def synthetic(options: argparse.Namespace, model: Model) -> DifficultSamples:
     """Return samples of all kinds from label maps that no training saw."""
+    from monai.bundle import ConfigParser
+
     from bundle.synthesis import DifficultSamples, SyntheticBrainDataset, find_label_maps, held_out
 
     files = [ROOT / "configs" / name for name in ("quality.json", "brain_train.json")]
@@ -118,7 +120,8 @@ def synthetic(options: argparse.Namespace, model: Model) -> DifficultSamples:
     added = {"data": brains, **others, "extra_cerebral": brain["extra_cerebral"]}
     window, spacing = quality["window_mm"], model.pixdim[0]
     dataset = SyntheticBrainDataset(maps, spacing, window, length=1, seed=SEED, brains=added)
-    return DifficultSamples(dataset, quality["difficulties"], brain["train#dataset#options"])
+    training = ConfigParser(ConfigParser.load_config_files([str(ROOT / "configs" / "train.json"), str(files[1])]))
+    return DifficultSamples(dataset, quality["difficulties"], training.get_parsed_content("train#dataset#options"))
 
 
 def synthetic_scans(options: argparse.Namespace, model: Model) -> Iterator[tuple[Pair, str, str]]:

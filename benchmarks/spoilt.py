@@ -19,7 +19,8 @@ def painted(name: str) -> Callable[[Pair, int], Pair]:
     """Return what repaints a scan as ``benchmarks.nonsense`` does."""
 
     def spoil(pair: Pair, seed: int) -> Pair:
-        from benchmarks.nonsense import CASES, Scan
+        from benchmarks.nonsense import CASES
+        from benchmarks.painted import Scan
 
         image, labels, affine = pair
         found = CASES[name](Scan(image, labels, affine)).image

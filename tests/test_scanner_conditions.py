@@ -1,10 +1,11 @@
-"""What ``benchmarks.scanners`` does to a scan: by how much, and where."""
+"""What ``benchmarks.scanners`` and ``benchmarks.painted`` do to a scan: by how much, and where."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from benchmarks.painted import CONTRASTS, Scan
 from benchmarks.scanners import finer, near_coil, with_agent
 
 SHAPE = (60, 70, 50)
@@ -50,3 +51,22 @@ def test_agent_brightens_fluid_and_leaves_white_matter(pair):
     for place in (labels == 4, (labels == 0) & (image > 0)):
         assert 0 < changed[place].mean() < 1
         assert found[place & changed].min() > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("T2-like", "fluid grey white"), ("FLAIR-like", "grey white fluid"), ("PD-like", "grey fluid white"),
+     ("inverted", "fluid grey white"), ("CT-like", "grey white fluid")],
+)  # fmt: skip
+def test_contrasts_have_the_order_of_their_kind_and_keep_texture(name, order):
+    codes = np.zeros((24, 24, 24), dtype=np.int16)
+    codes[2:-2, 2:-2, 2:-2], codes[6:-6, 6:-6, 6:-6], codes[10:-10, 10:-10, 10:-10] = 3, 2, 4
+    means = np.select([codes == 3, codes == 2, codes == 4], [540.0, 800.0, 190.0], 0.0)
+    texture = np.random.default_rng(0).normal(0, 8, codes.shape)
+    image = np.where(codes > 0, means + texture, 0).astype(np.float32)
+    found = CONTRASTS[name](Scan(image, codes, np.eye(4))).image
+    tissues = {"grey": codes == 3, "white": codes == 2, "fluid": codes == 4}
+    assert sorted(tissues, key=lambda tissue: -float(np.median(found[tissues[tissue]]))) == order.split()
+    assert all(found[where].std() > 1 for where in tissues.values())
+    if name != "CT-like":
+        assert (found[codes == 0] == 0).all()

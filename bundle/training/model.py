@@ -32,7 +32,7 @@ SAME_FUNCTION = ("_target_", "use_flash_attention")
 COMPARED = ("window", "window_mm", "augmentation", "train#loss", "class_weight_power")
 GENERATOR = (
     *("train#dataset#options", "train#dataset#brains", "extra_cerebral"),
-    *("brains_ignore", "brains_share", "random_contrast", "sample_uses"),
+    *("brains_ignore", "brains_share", "random_contrast", "contrast_by_kind", "sample_uses"),
 )
 """Ids of a config that belong to a fingerprint as they stand, beside those that the constructor is given."""
 REMAINS = (

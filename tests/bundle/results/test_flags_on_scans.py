@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks import nonsense
+from benchmarks import nonsense, painted
 from benchmarks.disturbances import averaged, biased, turned
 from bundle.errors import FlagWarning
 from bundle.inference.segmenter import Segmenter
@@ -29,7 +29,7 @@ SOUND = {
 
 NONSENSE = {
     nonsense.upside_down: {"upside_down"},
-    nonsense.inverted: {"contrast_depth", "not_a_head", "low_confidence"},
+    painted.inverted: {"contrast_depth", "not_a_head", "low_confidence"},
     nonsense.one_hemisphere: {"one_side", "missing", "not_a_head"},
     nonsense.mask: {"contrast_white", "contrast_depth", "not_a_head", "low_confidence"},
     nonsense.lower_half: {"cut"},
@@ -74,6 +74,6 @@ def test_validation_scan_is_not_flagged(flagged, validation_dir):
 @pytest.mark.parametrize("spoil", NONSENSE, ids=lambda spoil: spoil.__name__)
 def test_nonsense_is_flagged(flagged, sample, spoil):
     image, affine = loaded(sample)
-    case = spoil(nonsense.Scan(image, np.zeros(image.shape, dtype=np.int16), affine))
+    case = spoil(painted.Scan(image, np.zeros(image.shape, dtype=np.int16), affine))
     with pytest.warns(FlagWarning, match=r"scan\.nii\.gz: look twice"):
         assert NONSENSE[spoil] <= flagged(case.image, case.affine)
