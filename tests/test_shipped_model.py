@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,11 @@ from monai.bundle import ConfigParser, ckpt_export
 
 from benchmarks.anatomy import score_mni152, score_scans
 from benchmarks.flags import compare_forms
+from benchmarks.painted import CONTRASTS, Scan
+from benchmarks.robustness import mean_dice
 from bundle.inference.segmenter import Segmenter
+from bundle.labels import read_labels
+from bundle.results import OutputPaths
 from tests.conftest import ROOT, SHARED_DATA
 
 MODEL = ROOT / "models/model.pt"
@@ -32,7 +37,9 @@ def prepared(sample, tmp_path_factory):
     return segmenter, segmenter.preprocessing({"image": str(sample)})
 
 
-@pytest.mark.parametrize(("model", "largest"), [("models", 25e6), ("models/hippocampus", 10e6)])
+@pytest.mark.parametrize(
+    ("model", "largest"), [("models", 25e6), ("models/any_contrast", 25e6), ("models/hippocampus", 10e6)]
+)
 def test_description_is_of_the_file(model, largest):
     content, file = json.loads((ROOT / model / "model.json").read_text()), ROOT / model / "model.pt"
     stated = content["weights"]["model.pt"]
@@ -42,7 +49,7 @@ def test_description_is_of_the_file(model, largest):
     assert all(content["training"][name] for name in ("steps", "date"))
 
 
-@pytest.mark.parametrize("overlays", [[], ["hippocampus"], ["own_data", "hippocampus"]])
+@pytest.mark.parametrize("overlays", [[], ["any_contrast"], ["hippocampus"], ["own_data", "hippocampus"]])
 def test_weights_are_a_plain_state_dict_that_loads_strictly(overlays):
     files = [f"configs/{name}.json" for name in ("inference", *overlays)]
     parser = ConfigParser(ConfigParser.load_config_files(files))
@@ -106,6 +113,26 @@ def test_structures_of_real_scans(validation_dir, tmp_path):
     means = {name: np.mean([*row.values()]) for name, row in scores.items()}
     assert np.mean([*means.values()]) >= 0.80
     assert min(means.values()) > 0.5, means
+
+
+@pytest.mark.slow
+def test_any_contrast_segments_an_inverted_scan_and_has_no_flag_of_t1(run_main, validation_dir, tmp_path):
+    scan = nib.load(validation_dir / "1036_T1.nii.gz")
+    wanted = np.asarray(nib.load(validation_dir / "1036_labels.nii.gz").dataobj).astype(np.int16)
+    image = CONTRASTS["inverted"](Scan(scan.get_fdata(dtype=np.float32), wanted, scan.affine)).image
+    nib.Nifti1Image(image.astype(np.float32), scan.affine).to_filename(tmp_path / "inverted.nii.gz")
+    dice = {}
+    for model in ("models", "models/any_contrast"):
+        out = tmp_path / Path(model).name
+        done = run_main("scripts.segment", tmp_path / "inverted.nii.gz", "--model", model, "--output-dir", out)
+        assert done.returncode == 0, done.stderr
+        paths = OutputPaths.of(tmp_path / "inverted.nii.gz", out)
+        found = np.asarray(nib.load(paths.label_map).dataobj)
+        dice[model] = mean_dice(found, wanted, [label.code for label in read_labels()[1:] if label.code != 24])
+    assert dice["models"] < 0.3
+    assert dice["models/any_contrast"] > 0.6
+    record = json.loads(paths.record.read_text())
+    assert not [code for code in record["flags_looked_for"] if code.startswith("contrast")]
 
 
 @pytest.mark.slow
