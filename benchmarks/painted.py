@@ -48,10 +48,17 @@ class Scan:
 
 
 def recoloured(scan: Scan, fluid: float, grey: float, white: float) -> NDArray[Any]:
-    """Give the three tissues other intensities, and what lies between them what lies between those; air stays 0."""
+    """Give the three tissues other intensities, and what lies between them what lies between those; air stays 0.
+
+    In the brain, 3 voxels around it included, what is darker than fluid goes on along the line from grey matter to
+    fluid, as fluid's texture does; elsewhere (bone, air in the head) it goes to 0.
+    """
     medians = [np.median(scan.image[np.isin(scan.codes, codes)]) for codes in MEDIANS_OF.values()]
     known = [0.0, *medians, 1.5 * medians[-1]]
-    return np.asarray(np.interp(scan.image, known, [0.0, fluid, grey, white, white]) * scan.head)
+    painted = np.interp(scan.image, known, [0.0, fluid, grey, white, white])
+    beyond = fluid + (scan.image - medians[0]) * (grey - fluid) / (medians[1] - medians[0])
+    dark = (scan.image < medians[0]) & binary_dilation(binary_fill_holes(scan.codes > 0), iterations=3)
+    return np.asarray(np.where(dark, beyond, painted).clip(min=0) * scan.head)
 
 
 def grainy(image: NDArray[Any], amount: float, seed: int = 0) -> NDArray[Any]:

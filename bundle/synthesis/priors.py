@@ -15,6 +15,10 @@ STEP = (0.1, 0.6)
 """How far white matter is from grey matter in a contrast that is drawn by kind: less would show no border."""
 DARKEST = 0.1
 """Intensity of the darkest tissue of the brain in one."""
+WHITE_IS_BRIGHTER = 0.25
+"""Probability that white matter is the brighter one, as in T1: it is the darker one in T2, PD, FLAIR and CT."""
+FLUID_IS_BRIGHTEST, FLUID_IS_DARKEST = 0.45, 0.35
+"""Probabilities that fluid is brighter than both, as in T2, or darker, as in T1, FLAIR, CT; else it is anywhere."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,7 @@ class TissuePriors:
         if not by_kind or not draws.chance(by_kind) or not bool((anchors.diff() > 0).all()):
             return means
         usual = self.draw(draws, shared)
-        grey, step = draws.between(0.15, 1.0), draws.between(*STEP)
-        white = grey + step if draws.chance(0.5) else grey - step
-        if not DARKEST <= white <= 1.0:
-            white = 2 * grey - white
-        levels = torch.tensor([draws.between(0.0, 1.0), grey, min(max(white, DARKEST), 1.0)], device=usual.device)
+        levels = _draw_levels(draws).to(usual.device)
         place = self.place.to(usual.device)
         return torch.where(place == 0, usual, torch.where(place == 1, _interpolate(usual, anchors, levels), means))
 
@@ -89,6 +89,20 @@ class TissuePriors:
         of_kind = (self.mean[self.kind_of_tissue == KINDS.index(kind)] for kind in ("fluid", "grey", "white"))
         fluid, grey, white = (found if len(found) else torch.tensor([torch.nan]) for found in of_kind)
         return torch.stack([fluid.mean(), grey.min(), white.max()])
+
+
+def _draw_levels(draws: Draws) -> Tensor:
+    """Draw intensities of fluid, grey matter and white matter, 0 to 1."""
+    step = draws.between(*STEP)
+    darker = draws.between(DARKEST, 1.0 - step)
+    tissues = [darker, darker + step] if draws.chance(WHITE_IS_BRIGHTER) else [darker + step, darker]
+    chance = draws.positive(1.0)
+    if chance < FLUID_IS_BRIGHTEST:
+        fluid = max(tissues) + draws.between(*STEP)
+    else:
+        fluid = draws.positive(0.8 * darker if chance < FLUID_IS_BRIGHTEST + FLUID_IS_DARKEST else 1.0)
+    levels = torch.tensor([fluid, *tissues])
+    return levels / levels.max().clamp(min=1.0)
 
 
 def _interpolate(values: Tensor, places: Tensor, levels: Tensor) -> Tensor:
