@@ -179,7 +179,8 @@ class TransformerUNet(nn.Module):
         x = self.attend4(self.up4(x, skip4))
         x = self.attend2(self.up2(x, skip2))
         x = self.attend1(self.up1(x, skip1))
-        return crop(self.head(x), size), tokens
+        # Cropped before the head, whose classes are more than its channels.
+        return self.head(crop(x, size)), tokens
 
     def forward(self, x: Tensor) -> Tensor:
         """Map an image (B, in_channels, D, H, W) to class logits (B, out_channels, D, H, W).

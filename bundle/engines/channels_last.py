@@ -77,9 +77,9 @@ class PointwiseConv(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Map feature maps (B, C_in, D, H, W) to (B, C_out, D, H, W)."""
         narrow = x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type)
-        if not is_channels_last(x):
+        if x.dim() != 5 or x.is_contiguous() or x.stride(1) != 1:
             return super().forward(x.to(self.weight.dtype) if narrow else x)
-        voxels = x.movedim(1, -1).flatten(1, 3)  # (B, N, C_in), a view
+        voxels = x.movedim(1, -1).flatten(1, 3)  # (B, N, C_in), a view where nothing was cropped
         weight = self.weight.flatten(1)
         if narrow and not torch.is_grad_enabled():
             answer = self._widened(voxels, weight)

@@ -82,6 +82,9 @@ def test_pointwise_convolution_has_channels_first(bias):
     assert isinstance(found, PointwiseConv)
     assert found(x).is_contiguous()
     assert (found(x) - expected).abs().max() < 1e-4
+    cropped = x[:, :, :7, :, 1:]
+    assert found(cropped).is_contiguous()
+    assert (found(cropped) - expected[:, :, :7, :, 1:]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("bias", [True, False])
