@@ -130,7 +130,7 @@ def test_any_contrast_segments_an_inverted_scan_and_has_no_flag_of_t1(run_main, 
         found = np.asarray(nib.load(paths.label_map).dataobj)
         dice[model] = mean_dice(found, wanted, [label.code for label in read_labels()[1:] if label.code != 24])
     assert dice["models"] < 0.3
-    assert dice["models/any_contrast"] > 0.6
+    assert dice["models/any_contrast"] > 0.7
     record = json.loads(paths.record.read_text())
     assert not [code for code in record["flags_looked_for"] if code.startswith("contrast")]
 
