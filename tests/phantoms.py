@@ -25,6 +25,14 @@ def stripped_head(seed=0):
     return np.where(deep < 0, 0, np.maximum(image + grain, 101)).astype(np.float32)
 
 
+def stripped_t2(seed=0):
+    """Return such a head as T2 shows it: air 0, fluid 1000 (outside and in large ventricles), grey 550, white 350."""
+    deep = depth()
+    image = np.select([deep < 0, deep < 0.04, deep < 0.15, deep < 0.7], [0, 1000, 550, 350], default=1000)
+    grain = np.random.default_rng(seed).normal(0, 8, SHAPE)
+    return np.where(deep < 0, 0, image + grain).astype(np.float32)
+
+
 def standardise(image, mask):
     """Return the image with mean 0 and standard deviation 1 inside a mask, 0 outside; and where 0 has gone."""
     mean, deviation = image[mask].mean(), image[mask].std()

@@ -64,7 +64,8 @@ class ScaleIntensitiesd(MapTransform):
     """Scale two percentiles of all voxels to 0 and 1 and clip, as MONAI does, unless white matter gets lost.
 
     Where the upper one lies ``OUTSHONE`` times above the head's inside (a bright scalp, fat, a bright slice), the level
-    of the inside takes its place. The image's ``meta`` tells which it was, see ``bundle.io.scale.scale_of``.
+    of the inside takes its place, or the brightest of it, where that is more (fluid in T2). The image's ``meta`` tells
+    which it was, see ``bundle.io.scale.scale_of``.
 
     Args:
         keys: images, shape (1, X, Y, Z).
@@ -88,9 +89,11 @@ class ScaleIntensitiesd(MapTransform):
             spacing = affine_to_spacing(image.affine).tolist() if isinstance(image, MetaTensor) else [1.0] * 3
             inside = measure_inside(np.asarray(image[0].cpu()), spacing)
             if inside is not None and float(high) - inside.black > OUTSHONE * inside.span > 0:
-                plain, high, source = float(high), inside.black + WHITE * inside.span, "inside"
-                found = f"what shines around the brain would be white at {plain:.4g}"
-                _warn(image, f"{found}; the inside of the head is scaled by {high:.4g} instead")
+                plain, level = float(high), inside.black + max(WHITE * inside.span, inside.brightest)
+                if level < plain:
+                    high, source = level, "inside"
+                    found = f"what shines around the brain would be white at {plain:.4g}"
+                    _warn(image, f"{found}; the inside of the head is scaled by {high:.4g} instead")
             result[key] = ScaleIntensityRange(low, high, 0.0, 1.0, clip=True)(image)
             _note(result[key], scale_metadata(float(low), float(high), source))
         return result

@@ -40,6 +40,8 @@ DEEPEST = 1 / 3
 """Share of the head that counts as its inside: 18 mm and more below the surface of a stripped brain, 25 of a head."""
 INSIDE_PERCENTILE = 75.0
 """Of the inside: white matter, 0.80 to 1.11 of its median in 48 heads of the generator, stripped or whole."""
+BRIGHT_PERCENTILE = 99.0
+"""Of the inside: what is as bright as this belongs to it, such as fluid in T2. In T1, 1.11 times white matter."""
 LEAST_INSIDE = 500
 """Voxels that an inside has at least, 32 mL; what is smaller is no head."""
 
@@ -117,8 +119,9 @@ def find_background(image: NDArray[Any]) -> Background | None:
         return None
     position = (float(commonest) - darkest) / span
     has_floor = dark - darkest <= FLOOR * span
-    if position < 0:  # the floor would be air; a cavity of one dark value is none
-        has_floor = has_floor and quarter - darkest <= HIGHEST * span
+    if position < 0:
+        # The floor would be air; a cavity of one dark value is none, and above a 0 it is tissue: white matter in T2.
+        has_floor = has_floor and quarter - darkest <= HIGHEST * span and commonest != 0
     if (-HIGHEST if has_floor else LOWEST) <= position <= HIGHEST:
         return None
     return Background(float(commonest), darkest + (0.0 if has_floor else BLACK * span))
@@ -131,10 +134,12 @@ class Inside:
     Attributes:
         black: percentile 0.5 of all voxels.
         span: what the level of the inside, near the median of white matter in T1-weighted images, exceeds it by.
+        brightest: what the brightest of the inside exceed it by.
     """
 
     black: float
     span: float
+    brightest: float
 
 
 def measure_inside(image: NDArray[Any], spacing: Sequence[float]) -> Inside | None:
@@ -160,7 +165,8 @@ def measure_inside(image: NDArray[Any], spacing: Sequence[float]) -> Inside | No
     inside = coarse[depth >= np.quantile(depth[head], 1 - DEEPEST)]
     if inside.size < LEAST_INSIDE:
         return None
-    return Inside(black, float(np.percentile(inside, INSIDE_PERCENTILE)) - black)
+    span, brightest = (np.percentile(inside, [INSIDE_PERCENTILE, BRIGHT_PERCENTILE]) - black).tolist()
+    return Inside(black, span, brightest)
 
 
 def _head(image: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from monai.transforms import Compose, ScaleIntensityRangePercentilesd
 from bundle.errors import IntensityWarning
 from bundle.inference import PlaceBackgroundd, ScaleIntensitiesd
 from bundle.io.scale import scale_of
-from tests.phantoms import WHITE, depth, standardise, stripped_head
+from tests.phantoms import WHITE, depth, standardise, stripped_head, stripped_t2
 
 RULES = Compose([PlaceBackgroundd("image"), ScaleIntensitiesd("image")])
 STOCK = ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0.0, 1.0, clip=True)
@@ -47,6 +47,20 @@ def test_sound_scan_is_scaled_as_monai_scales_it_to_the_last_bit(head, pad):
     scale = scale_of(ruled.meta)
     assert (scale.source, scale.background) == ("percentiles", None)
     assert (scale.low, scale.high) == pytest.approx((low, high))
+
+
+def test_fluid_that_outshines_the_tissue_inside_is_not_cut_off():
+    image = stripped_t2()
+    assert np.percentile(image, 99.5) > 2 * np.percentile(image[depth() > 0.31], 75)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", IntensityWarning)
+        ruled, stock = RULES({"image": tensor(image)})["image"], STOCK({"image": tensor(image)})["image"]
+    assert torch.equal(ruled.as_tensor(), stock.as_tensor())
+    assert float(ruled[0][depth() > 0.75].median()) > 0.9
+    rim = np.where((depth() > 0) & (depth() < 0.1), 3000.0, image)
+    with pytest.warns(IntensityWarning, match="what shines around the brain"):
+        ruled = RULES({"image": tensor(rim)})["image"]
+    assert scale_of(ruled.meta).high == pytest.approx(1030, abs=20)
 
 
 def test_image_without_a_misplaced_background_is_handed_on_untouched(head):

@@ -22,7 +22,7 @@ from bundle.io.scale import (
     scale_metadata,
     scale_of,
 )
-from tests.phantoms import SPACING, WHITE, depth, standardise, stripped_head
+from tests.phantoms import SPACING, WHITE, depth, standardise, stripped_head, stripped_t2
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ SOUND = {
     "no background": lambda head: head[30:50, 40:60, 30:50],
     "padded with black": lambda head: np.pad(with_air(head), 30),
     "a mask": lambda head: (head > 0).astype(np.float32),
+    "T2, whose darkest tissue is far above 0": lambda head: stripped_t2(),
 }
 
 
