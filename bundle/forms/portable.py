@@ -29,18 +29,21 @@ class SteppedGroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
+        channels = x.shape[1]
+        merged = channels // self.num_groups * x.shape[2]
         # Lists, which TorchScript can add: the tracer compiles a network's ``torch.jit.export`` methods.
-        per_channel = [x.shape[1]] + [1] * (x.dim() - 2)
-        centred = x - self._mean(x)
-        scale = (self._mean(centred * centred) + self.eps).rsqrt() * self.weight.reshape(per_channel)
-        return centred * scale + self.bias.reshape(per_channel)
+        grouped = x.reshape([x.shape[0], self.num_groups, merged] + list(x.shape[3:]))  # noqa: RUF005
+        centred = grouped - _mean_by_axis(grouped)
+        normalised = (centred * (_mean_by_axis(centred * centred) + self.eps).rsqrt()).reshape(x.shape)
+        per_channel = [channels] + [1] * (x.dim() - 2)
+        return normalised * self.weight.reshape(per_channel) + self.bias.reshape(per_channel)
 
-    def _mean(self, x: Tensor) -> Tensor:
-        """Return the mean of each channel's group, (B, C, ...) -> (B, C, 1, ...), in any memory order."""
-        for axis in range(x.dim() - 1, 1, -1):
-            x = x.mean(axis, keepdim=True)
-        grouped = x.reshape(x.shape[0], self.num_groups, x.shape[1] // self.num_groups).mean(2, keepdim=True)
-        return grouped.repeat(1, 1, x.shape[1] // self.num_groups).reshape(x.shape)
+
+def _mean_by_axis(grouped: Tensor) -> Tensor:
+    """Return the mean over all axes but the first two, (B, G, ...) -> (B, G, 1, ...)."""
+    for axis in range(grouped.dim() - 1, 1, -1):
+        grouped = grouped.mean(axis, keepdim=True)
+    return grouped
 
 
 class PointwiseProduct(nn.Module):
