@@ -106,6 +106,17 @@ def _config_at(pixdim: list[float], tmp_path_factory) -> Path:
     return path
 
 
+def _leave_captured_streams_open() -> None:
+    """Have the handler of absl, which tensorboard imports, hold the true stderr.
+
+    Else it holds what pytest had put there when it was imported, and closes that as soon as a program configures
+    logging while stderr is another: no test of this process could print again.
+    """
+    absl_logging = sys.modules.get("absl.logging")
+    if absl_logging is not None:
+        absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
 @pytest.fixture(scope="session")
 def run_main():
     """Call a program's ``main`` from the bundle's root, within this process, and return what it would have printed."""
@@ -113,6 +124,7 @@ def run_main():
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         command = [str(argument) for argument in arguments]
         out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
+        _leave_captured_streams_open()
         os.chdir(ROOT)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
