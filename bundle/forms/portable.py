@@ -49,8 +49,8 @@ def _mean_by_axis(grouped: Tensor) -> Tensor:
 class PointwiseProduct(nn.Module):
     """A 1x1x1 convolution as a matrix product, whose answer has its channels first.
 
-    Runtimes compute the convolution with channels last and then reorder the answer, which for the logits of many
-    classes takes a sixth of the network's time.
+    Runtimes compute the convolution with channels last and then reorder the answer, which takes longer than the product
+    for the logits of many classes.
 
     Args:
         convolution: the convolution that is replaced; its weight and bias are shared.

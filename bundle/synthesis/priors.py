@@ -12,7 +12,8 @@ from bundle.synthesis.draws import Draws
 from bundle.synthesis.tissues import FIRST_HEAD_CODE, KINDS
 
 STEP = (0.1, 0.6)
-"""How far white matter is from grey matter in a contrast that is drawn by kind: less would show no border."""
+"""How far white matter is from grey matter in a contrast drawn by kind, and the brightest fluid from these: less would
+show no border."""
 DARKEST = 0.1
 """Intensity of the darkest tissue of the brain in one."""
 WHITE_IS_BRIGHTER = 0.25
