@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from bundle.labels import DEFAULT_TABLE, mirrored_channels, read_labels, renamed_keywords
 from bundle.synthesis.anatomy import Anatomy, class_weights, load_label_maps
@@ -38,10 +38,12 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         label_table: path of the label table.
         transform: applied to each sample.
         group: samples in a row that share a window size: those that one step stacks, over all processes.
-        device: where samples are made.
+        device: where samples are made; a GPU draws in the workers of a ``DataLoader`` too, which are spawned then.
         tissue_table: path of the tissue table, see :func:`bundle.synthesis.tissues.read_tissues`.
         brains: label maps that hold a brain alone, and how heads are laid around them, by name, see ``Brains``.
         warps: file of the warps between the anatomies, see :mod:`bundle.synthesis.warps`; none by default.
+        sizes: draw one of so many windows, evenly from the smallest to the largest, instead of each axis for itself: a
+            compiled network wants few shapes.
 
     Raises:
         InputError: when a label map or a table cannot be used.
@@ -64,6 +66,7 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         tissue_table: str | Path = DEFAULT_TISSUES,
         brains: dict[str, Any] | None = None,
         warps: str | Path | None = None,
+        sizes: int | None = None,
     ) -> None:
         ranges = SynthesisOptions.named(options or {})
         table = read_labels(label_table)
@@ -72,21 +75,27 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         added = Brains.named(brains) if brains and brains.get("data") else None
         paths, more = ([*data, *added.data], MORE_CODES) if added else (data, ())
         maps, self.class_table = load_label_maps(paths, table, read_tissues(tissue_table), more)
-        self.maps = [label_map.to(device) for label_map in maps[: len(data)]]
+        self.maps = maps[: len(data)]
         self.brains: list[Anatomy] = []
         if added:
-            prepared = added.prepare(maps[len(data) :], self.class_table)
-            self.brains = [label_map.to(device) for label_map in prepared]
+            self.brains = added.prepare(maps[len(data) :], self.class_table)
             self.share, self.make_head = added.share, added.head_maker(self.class_table, self.maps)
         self.synthesise = Synthesiser(self.class_table, TissuePriors.t1(self.class_table), ranges)
         self.warps = Warps(warps, [label_map.name for label_map in self.maps + self.brains]) if warps else None
         self.spacing = spacing
         self.eighths = [[round(mm / spacing / 8) for mm in window] for window in window_mm]
+        self.sizes = sizes
         self.length = length
         self.seed = seed
         self.transform = transform
         self.group = group
-        self.device = device
+        self.device = torch.device(device)
+
+    def _place(self) -> None:
+        """Move the label maps to the device when the first sample is drawn: by each worker, which has its own GPU."""
+        for anatomies in (self.maps, self.brains):
+            if anatomies and anatomies[0].classes.device.type != self.device.type:
+                anatomies[:] = [label_map.to(self.device) for label_map in anatomies]
 
     def __len__(self) -> int:
         return self.length
@@ -96,7 +105,11 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         return class_weights(self.maps, self.class_table, power)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return ``image`` (1, X, Y, Z) float32, 0 to 1, and ``label`` (1, X, Y, Z) uint8 channels."""
+        """Return ``image`` (1, X, Y, Z) float32, 0 to 1, and ``label`` (1, X, Y, Z) uint8 channels.
+
+        They are on ``device``, or on the CPU when a ``DataLoader``'s worker draws them.
+        """
+        self._place()
         draws = Draws(self.seed * SEED_STRIDE + index, self.device)
         if self.brains and draws.chance(self.share):
             label_map = self.make_head(self.brains[draws.integer(0, len(self.brains) - 1)], draws)
@@ -108,12 +121,18 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
         image, label = self.synthesise(label_map, self.window(index), self.spacing, draws, warp)
         upper = 1 - draws.between(*self.synthesise.options.clip_share)
         sample = {"image": self._normalise(image, upper), "label": label}
+        if get_worker_info() is not None:
+            sample = {name: part.cpu() for name, part in sample.items()}
         return sample if self.transform is None else self.transform(sample)
 
     def window(self, index: int) -> tuple[int, int, int]:
         """Return the size in voxels of sample ``index``."""
         draws = Draws(WINDOW_SEED + self.seed * SEED_STRIDE + index // self.group)
-        x, y, z = (8 * draws.integer(a, b) for a, b in zip(*self.eighths, strict=True))
+        if self.sizes is None:
+            x, y, z = (8 * draws.integer(a, b) for a, b in zip(*self.eighths, strict=True))
+        else:
+            share = draws.integer(0, self.sizes - 1) / max(1, self.sizes - 1)
+            x, y, z = (8 * round(a + share * (b - a)) for a, b in zip(*self.eighths, strict=True))
         return x, y, z
 
     @staticmethod

@@ -23,7 +23,7 @@ from bundle.synthesis.options import SynthesisOptions, check_names
 from bundle.synthesis.synthesiser import Synthesiser
 
 DIFFICULTY_SEED = 1 << 42  # keeps the draws of difficulties apart from those of samples, windows and changes
-VERSION = 1
+VERSION = 2
 """To be raised when the same settings give other samples, which what keeps them cannot know."""
 LEAST_SHARE = 0.2
 """Of the image, what a disturbance makes of it has at least so much, and all of it in two of five cases."""

@@ -7,6 +7,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+VOXELS = 1 << 50
+"""Keeps the voxel noise of a seed apart from its single numbers."""
+
+
+def mixed(seed: int) -> int:
+    """Return a seed of 32 bits that depends on all 64 of another: a generator of the CPU ignores the higher ones.
+
+    The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
+    """
+    seed &= 2**64 - 1
+    seed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & 2**64 - 1
+    seed = (seed ^ seed >> 27) * 0x94D049BB133111EB & 2**64 - 1
+    return (seed ^ seed >> 31) & 2**32 - 1
+
 
 class Draws:
     """Numbers that depend on a seed alone: single ones and control points from the CPU, voxel noise on ``device``.
@@ -20,9 +34,8 @@ class Draws:
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
-        self.generator = torch.Generator().manual_seed(seed)
-        on_cpu = self.device.type == "cpu"
-        self.voxel_generator = self.generator if on_cpu else torch.Generator(self.device).manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(mixed(seed))
+        self.voxel_generator = torch.Generator(self.device).manual_seed(mixed(seed ^ VOXELS))
 
     def between(self, low: float, high: float) -> float:
         """Draw one number, uniform."""

@@ -148,12 +148,13 @@ class Warps:
         if name not in self.fields:
             return None
         other = self.names[draws.integer(0, len(self.names) - 1)]
-        return between(self.fields[name].float(), self.fields[other].float(), draws.between(*BEYOND))
+        own, led_to = (self.fields[one].to(draws.device).float() for one in (name, other))
+        return between(own, led_to, draws.between(*BEYOND))
 
 
 def between(own: Tensor, other: Tensor, share: float) -> Warp:
     """Return the warp that shows one anatomy in a shape between two; fields are those of :func:`register`."""
-    grid = _grid(STEP)
+    grid = _grid(STEP).to(own.device)
     shape = Warp((1 - share) * own + share * other, STEP)
     template = grid
     for _ in range(INVERSION_STEPS):  # the template's point that comes to lie at each point of the grid

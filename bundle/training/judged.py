@@ -24,7 +24,7 @@ from bundle.machine import use_bfloat16
 from bundle.model.fingerprint import digest
 from bundle.model.quality import QualityGroups, group_channels, group_dice
 from bundle.synthesis.difficulties import DifficultSamples
-from bundle.synthesis.draws import Draws
+from bundle.synthesis.draws import Draws, mixed
 from bundle.training.checkpoints import save_whole
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class JudgedTokens(Dataset[dict[str, Tensor]]):
         epoch, place = divmod(index, self.count)
         if self.tokens is None:
             return self._read(place, None)
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(TOKEN_SEED + epoch))
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(mixed(TOKEN_SEED + epoch)))
         return self._read(int(order[place]), Draws(TOKEN_SEED + index))
 
     def _read(self, number: int, draws: Draws | None) -> dict[str, Tensor]:

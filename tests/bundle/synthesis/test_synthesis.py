@@ -11,9 +11,13 @@ from torch.utils.data import DataLoader
 from bundle.errors import MissingError, OptionError
 from bundle.labels import mirrored_channels, read_labels
 from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_maps
+from bundle.synthesis.dataset import WINDOW_SEED
 from bundle.synthesis.deformation import affine_matrix, sample_positions
-from bundle.synthesis.draws import Draws
+from bundle.synthesis.difficulties import DIFFICULTY_SEED
+from bundle.synthesis.draws import VOXELS, Draws
 from bundle.synthesis.options import SynthesisOptions
+from bundle.synthesis.reuse import REUSE_SEED
+from bundle.training.judged import TOKEN_SEED
 from tests.bundle.synthesis.still import STILL
 from tests.phantom import phantom_codes, write_phantoms
 
@@ -48,6 +52,36 @@ def test_workers_change_nothing_and_epochs_never_repeat(folder, workers):
         sampler.set_epoch(epoch)
         for step, batch in enumerate(loader):
             assert torch.equal(batch["image"][0], dataset[epoch * 4 + step]["image"])
+
+
+@pytest.mark.slow
+def test_spawned_workers_as_a_gpu_needs_them_change_nothing(folder):
+    dataset = make_dataset(folder)
+    loader = DataLoader(dataset, num_workers=1, multiprocessing_context="spawn")
+    for index, batch in enumerate(loader):
+        assert torch.equal(batch["image"][0], dataset[index]["image"])
+
+
+def test_windows_of_few_sizes_lie_between_the_smallest_and_the_largest(folder):
+    dataset = SyntheticBrainDataset(find_label_maps(folder), 1.0, ((96, 128, 96), (128, 176, 128)), length=4, sizes=3)
+    assert {dataset.window(index) for index in range(40)} == {(96, 128, 96), (112, 152, 112), (128, 176, 128)}
+
+
+def test_voxel_noise_leaves_the_other_numbers_alone():
+    """A GPU draws the noise of voxels itself: the anatomy is the CPU's only if no other number comes after it."""
+    plain, noisy = Draws(3), Draws(3)
+    noisy.voxel_noise((50,))
+    assert plain.between(0, 1) == noisy.between(0, 1)
+    assert not torch.equal(Draws(3).voxel_noise((5,)), Draws(3).normal((5,)))
+
+
+@pytest.mark.parametrize("apart", [VOXELS, WINDOW_SEED, REUSE_SEED, DIFFICULTY_SEED, TOKEN_SEED, 1])
+def test_seeds_that_differ_in_any_bit_give_other_numbers(apart):
+    """A generator of the CPU keeps 32 bits of a seed: windows and kinds of difficulty would follow the anatomy."""
+    first, other = ([Draws(seed).between(0, 1) for seed in range(start, start + 400)] for start in (0, apart))
+    shared = abs(np.corrcoef(first, other)[0, 1])
+    assert shared < 0.2
+    assert abs(np.mean(first) - 0.5) < 0.05
 
 
 def test_processes_share_an_epoch(folder):
@@ -100,7 +134,8 @@ def test_flip_mirrors_the_image_and_swaps_the_sides(folder):
     swap = torch.tensor(mirrored_channels(read_labels()))
     for index in range(2):
         assert torch.equal(mirrored[index]["label"], swap[straight[index]["label"].long()].flip(1).to(torch.uint8))
-        assert torch.equal(mirrored[index]["image"], straight[index]["image"].flip(1))
+        # Every second voxel gives the quantiles that are scaled to 0 and 1: others in a mirrored image.
+        torch.testing.assert_close(mirrored[index]["image"], straight[index]["image"].flip(1), rtol=0, atol=0.01)
         x = torch.arange(straight[index]["label"].shape[1], dtype=torch.float32)
         sides = [(mirrored[index]["label"][0] == CHANNEL[code]).sum((1, 2)) for code in (2, 41)]
         left, right = ((x * counts).sum() / counts.sum() for counts in sides)
