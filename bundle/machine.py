@@ -57,6 +57,13 @@ def available_cores() -> int:
     return max(1, min(cores, torch.get_num_threads()))
 
 
+def allow_open_files() -> None:
+    """Raise the limit on open files as far as the system lets this process: each tensor that a worker gets is one."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def peak_memory() -> int:
     """Return the most bytes of memory that this process has held so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

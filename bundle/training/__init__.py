@@ -6,7 +6,8 @@ from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_map
 from bundle.training.attending import attend_by_head
 from bundle.training.averaging import AveragedWeights
 from bundle.training.checkpoints import BestWeights, FinalWeights, ResumableCheckpoint
-from bundle.training.compiling import compiled
+from bundle.training.compiling import allow_fast_convolutions, compile_group_norm
+from bundle.training.fused_loss import FusedDiceCELoss
 from bundle.training.handlers import FiniteLoss, FreedMemory, GradientClipping, Progress, SeedEachEpoch
 from bundle.training.history import History
 from bundle.training.ignoring import IgnoredToBackgroundd, IgnoringDiceCELoss
@@ -31,6 +32,7 @@ __all__ = [
     "FiniteLoss",
     "FreedMemory",
     "FreshSampler",
+    "FusedDiceCELoss",
     "GradientClipping",
     "History",
     "IgnoredToBackgroundd",
@@ -53,10 +55,11 @@ __all__ = [
     "TrainingError",
     "TrainingLog",
     "ValidationDataset",
+    "allow_fast_convolutions",
     "attend_by_head",
     "brain_dataset",
     "check_tracking",
-    "compiled",
+    "compile_group_norm",
     "find_label_maps",
     "find_pairs",
     "judging_network",

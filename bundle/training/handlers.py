@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from bundle.errors import TrainingError
 from bundle.machine import give_back_freed_memory
+from bundle.training.schedule import ResumableWarmupCosine
 
 LOG_FILE_INTERVAL = 30.0  # seconds between the lines of a progress bar that no terminal shows
 
@@ -109,10 +110,12 @@ class Progress:
 
     Args:
         validator: the engine that validates.
+        schedule: of the learning rate, which may give the training a time instead of its steps.
     """
 
-    def __init__(self, validator: Engine | None = None) -> None:
+    def __init__(self, validator: Engine | None = None, schedule: ResumableWarmupCosine | None = None) -> None:
         self.validator = validator
+        self.schedule = schedule
         self.bar = tqdm(disable=True)
 
     def attach(self, engine: Engine) -> None:
@@ -124,10 +127,12 @@ class Progress:
 
     def _open(self, engine: Engine) -> None:
         state = engine.state
+        timed = self.schedule is not None and self.schedule.minutes is not None
+        by_steps = "{desc} {percentage:3.0f}%|{bar:20}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
         self.bar = tqdm(
-            total=state.max_epochs * state.epoch_length,  # type: ignore[operator]
+            total=None if timed else state.max_epochs * state.epoch_length,  # type: ignore[operator]
             initial=state.iteration,
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| step {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            bar_format="{desc} step {n_fmt} [{elapsed}<{postfix}]" if timed else by_steps,
             mininterval=0.1 if sys.stderr.isatty() else LOG_FILE_INTERVAL,
             smoothing=0,  # windows differ in size: the mean over all steps tells the time left best
         )
@@ -138,11 +143,14 @@ class Progress:
 
     def _advance(self, engine: Engine) -> None:
         state = engine.state
-        shown = {"loss": f"{float(state.output[0]['loss']):.4f}"}  # type: ignore[index]
+        left = self.schedule.left() if self.schedule is not None else None
+        shown = {} if left is None else {"left": self.bar.format_interval(left)}
+        shown["loss"] = f"{float(state.output[0]['loss']):.4f}"  # type: ignore[index]
         if self.validator is not None and self.validator.state.metrics:
             name = self.validator.state.key_metric_name  # type: ignore[attr-defined]
             shown[name] = f"{self.validator.state.metrics[name]:.4f}"
-        self.bar.set_description_str(f"epoch {state.epoch}/{state.max_epochs}", refresh=False)
+        of = "" if left is not None else f"/{state.max_epochs}"
+        self.bar.set_description_str(f"epoch {state.epoch}{of}", refresh=False)
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
 

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 
 from bundle.labels import Label
 from bundle.training.model import TrainedModel
+from bundle.training.schedule import ResumableWarmupCosine
 
 LOG_FILE = "training.log"
 SHOWN_NAMES, SHOWN_STRUCTURES = 12, 12
@@ -27,10 +28,18 @@ class TrainingLog:
         model: the folder, and what the training is on.
         validator: the engine that validates.
         metric: its key metric, whose details have a column for each structure.
+        schedule: of the learning rate, which may give the training a time instead of its steps.
     """
 
-    def __init__(self, model: TrainedModel, validator: Engine, metric: str = "val_mean_dice") -> None:
+    def __init__(
+        self,
+        model: TrainedModel,
+        validator: Engine,
+        metric: str = "val_mean_dice",
+        schedule: ResumableWarmupCosine | None = None,
+    ) -> None:
         self.model = model
+        self.schedule = schedule
         self.validator = validator
         self.metric = metric
         self.file: logging.Handler | None = None
@@ -64,9 +73,12 @@ class TrainingLog:
         loss = sum(self.losses) / max(len(self.losses), 1)
         self.losses = []
         steps = state.iteration - self.first_step
-        left = (state.max_epochs * state.epoch_length - state.iteration) * (time.monotonic() - self.started) / steps
+        left, of = self.schedule.left() if self.schedule is not None else None, ""
+        if left is None:
+            left = (state.max_epochs * state.epoch_length - state.iteration) * (time.monotonic() - self.started) / steps
+            of = f" of {state.max_epochs}"
         rate = engine.optimizer.param_groups[0]["lr"]
-        line = f"epoch {state.epoch} of {state.max_epochs}: loss {loss:.4f}, rate {rate:.2g}, {duration(left)} left"
+        line = f"epoch {state.epoch}{of}: loss {loss:.4f}, rate {rate:.2g}, {duration(left)} left"
         if self.validator.state.epoch == state.epoch:
             line += f"; {structure_line(self.validator.state, self.metric, self.model.table)}"
         logger.info(line)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
 import sys
 
 import pytest
 
-from bundle.machine import _cgroup_room, _cgroups, available_memory
+from bundle.machine import _cgroup_room, _cgroups, allow_open_files, available_memory
 from tests.conftest import ROOT
 
 PROGRAM = """
@@ -83,3 +84,13 @@ def test_control_groups_of_both_versions_limit_the_memory(tmp_path, line, files,
     (tmp_path / "own").write_text(line)
     rooms = [_cgroup_room(folder) for folder in _cgroups(tmp_path / "fs", tmp_path / "own")]
     assert min((size for size in rooms if size is not None), default=None) == room
+
+
+def test_open_files_are_allowed_up_to_the_hard_limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 200), hard))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -16,16 +16,16 @@ from bundle.model import read_model
 from bundle.provenance import sha256
 from bundle.synthesis.anatomy import load_label_maps
 from bundle.synthesis.warps import write_warps
-from bundle.training import attend_by_head, compiled, find_label_maps
+from bundle.training import attend_by_head, compile_group_norm, find_label_maps
 from bundle.training.attending import HeadwiseAttend
+from bundle.training.schedule import ResumableWarmupCosine
 from networks import TransformerUNet
+from networks.transformer_unet import conv_block
 from tests.bundle.training.tiny_training import NETWORK, column, equal, train, weights
 from tests.conftest import ROOT
 from tests.phantom import SPACING, brain_codes, write_phantoms
 
-BRAIN, GPU, ANY_CONTRAST = (
-    str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json", "any_contrast.json")
-)
+BRAIN, GPU = (str(ROOT / "configs" / name) for name in ("brain_train.json", "gpu_train.json"))
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,12 @@ def test_heads_and_brains_train_and_what_is_held_out_validates(folders, tmp_path
     assert len(names[0] | names[1]) == 6
 
 
-def test_any_contrast_is_a_model_of_its_own_that_is_not_judged_by_t1(folders, tmp_path):
-    workflow = train(folders / "heads", tmp_path, BRAIN, ANY_CONTRAST, **options(folders))
-    assert workflow.parser.get_parsed_content("train#dataset#options")["random_contrast"] == 0.7
+def test_the_model_is_of_any_contrast_and_not_judged_by_t1(folders, tmp_path):
+    workflow = train(folders / "heads", tmp_path, BRAIN, **options(folders))
+    assert workflow.parser.get_parsed_content("train#dataset#options")["random_contrast"] == 0.6
     model = read_model(tmp_path)
     assert model.flags_left_out == ["contrast_white", "contrast_fluid", "contrast_depth"]
-    assert "any contrast" in model.content["description"]
-    assert model.content["fingerprint"]["random_contrast"] == 0.7
+    assert model.content["fingerprint"]["random_contrast"] == 0.6
 
 
 @pytest.mark.slow
@@ -118,10 +117,48 @@ def test_attention_by_head_has_the_values_and_gradients_of_the_fused_one():
         torch.testing.assert_close(network(image), results[1])
 
 
-def test_a_compiled_network_keeps_the_names_of_its_weights():
-    plain = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
-    network = compiled(copy.deepcopy(plain), backend="eager")
-    assert network.state_dict().keys() == plain.state_dict().keys()
-    assert copy.deepcopy(network).state_dict().keys() == plain.state_dict().keys()
-    torch.testing.assert_close(network(torch.ones(2, 3)), plain(torch.ones(2, 3)))
-    assert compiled(plain, enabled=False) is plain
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_group_norm_has_the_values_gradients_and_names_of_pytorchs(backend):
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(conv_block(1, 16), conv_block(16, 24)).double()
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, 0.5)
+    assert compile_group_norm(copy.deepcopy(plain), enabled=False)[0][1].__class__ is torch.nn.GroupNorm
+    network = compile_group_norm(copy.deepcopy(plain), backend=backend)
+    assert [type(module).__name__ for module in network[1]] == ["Conv3d", "CompiledGroupNorm", "LeakyReLU"]
+    assert network.state_dict().keys() == plain.state_dict().keys() == copy.deepcopy(network).state_dict().keys()
+    for size in ((1, 1, 8, 10, 8), (2, 1, 12, 14, 12)):
+        image = torch.randn(size, dtype=torch.float64).to(memory_format=torch.channels_last_3d)
+        results = [part(image) for part in (network, plain)]
+        torch.testing.assert_close(*results)
+        for result in results:
+            result.square().sum().backward()
+        for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(found.grad, wanted.grad)
+
+
+def test_a_training_for_some_minutes_ends_with_a_rate_of_nothing(folders, tmp_path):
+    given = options(folders, max_epochs=1000, minutes=0.05, warmup_steps=1, epoch_length=4)
+    workflow = train(folders / "heads", tmp_path, BRAIN, GPU, **given)
+    schedule, trainer = (workflow.parser.get_parsed_content(key) for key in ("lr_scheduler", "train#trainer"))
+    assert schedule.share() >= 1
+    assert 3 <= trainer.state.iteration < 4000
+    assert trainer.optimizer.param_groups[0]["lr"] < 1e-5
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_time_spent_is_kept_by_a_checkpoint():
+    def schedule(minutes):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+        return ResumableWarmupCosine(optimizer, warmup_steps=0, t_total=10, minutes=minutes), optimizer
+
+    first, _ = schedule(2.0)
+    assert first.share() == 0.0
+    first.spent = 60.0
+    again, optimizer = schedule(2.0)
+    again.load_state_dict(first.state_dict())
+    assert again.share() == pytest.approx(0.5, abs=0.01)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0, abs=0.05)
+    by_steps, optimizer = schedule(None)
+    by_steps.load_state_dict({"last_epoch": 5})
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1.0)
