@@ -81,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__)
     parser.add_argument("dataset_dir")
-    parser.add_argument("--model", default=str(ROOT / "models/any_contrast"))
+    parser.add_argument("--model", default=str(ROOT / "models"))
     parser.add_argument("--json")
     return parser.parse_args()
 

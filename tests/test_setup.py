@@ -186,7 +186,7 @@ def test_workflow_runs_ci_on_every_supported_python() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_exported_files_are_ignored_by_git_and_weights_are_not(form: str) -> None:
     names = [file := FORMS[form].file, f"{file}.json", *(["model.bin"] if form == "openvino" else [])]
-    for folder in ("models", "models/any_contrast", "models/hippocampus"):
+    for folder in ("models", "models/hippocampus"):
         listed = [f"{folder}/{name}" for name in (*names, "model.pt", "model.json", "labels.tsv")]
         done = subprocess.run(["git", "check-ignore", *listed], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.splitlines() == listed[:-3]

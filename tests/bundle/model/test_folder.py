@@ -25,7 +25,7 @@ from tests.model_folder import description, write_folder
 from tests.threads import one_thread
 
 SCHEMA = json.loads((ROOT / "configs/model.schema.json").read_text())
-SHIPPED = ("models", "models/any_contrast", "models/hippocampus")
+SHIPPED = ("models", "models/hippocampus")
 FAST = {"engine": "torch", "precision": "float32", "device": "cpu"}
 
 

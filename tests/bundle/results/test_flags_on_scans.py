@@ -29,9 +29,9 @@ SOUND = {
 
 NONSENSE = {
     nonsense.upside_down: {"upside_down"},
-    painted.inverted: {"contrast_depth", "not_a_head", "low_confidence"},
     nonsense.one_hemisphere: {"one_side", "missing", "not_a_head"},
-    nonsense.mask: {"contrast_white", "contrast_depth", "not_a_head", "low_confidence"},
+    nonsense.mask: {"not_a_head", "low_confidence", "quality"},
+    nonsense.noise_in_the_head: {"not_a_head", "low_confidence", "quality"},
     nonsense.lower_half: {"cut"},
 }
 
@@ -65,6 +65,12 @@ def test_sound_scan_is_not_flagged(flagged, sample, condition):
     image, affine = loaded(sample)
     image, _, affine = SOUND[condition]((image, np.zeros(image.shape, dtype=np.int16), affine))
     assert flagged(image, affine) == set()
+
+
+def test_inverted_scan_is_not_flagged(flagged, sample):
+    image, affine = loaded(sample)
+    case = painted.inverted(painted.Scan(image, np.zeros(image.shape, dtype=np.int16), affine))
+    assert flagged(case.image, case.affine) == set()
 
 
 def test_validation_scan_is_not_flagged(flagged, validation_dir):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 
 import nibabel as nib
@@ -145,6 +146,7 @@ def test_a_training_for_some_minutes_ends_with_a_rate_of_nothing(folders, tmp_pa
     assert 3 <= trainer.state.iteration < 4000
     assert trainer.optimizer.param_groups[0]["lr"] < 1e-5
     assert (tmp_path / "model.pt").is_file()
+    assert re.search(r"epoch 1: loss [\d.]+, rate [\d.e-]+, \d s left", (tmp_path / "training.log").read_text())
 
 
 def test_time_spent_is_kept_by_a_checkpoint():
