@@ -40,6 +40,7 @@ def write_brain_folder(
     if judging:
         torch.nn.init.normal_(network.scan_head.linear.weight, std=spread)
     content |= {"task": "made", "pixdim": [6.0] * 3, "roi_size": [32, 40, 32], "scores": None, "weights": {}}
+    content["flags_left_out"] = []
     content["network_def"] = {"_target_": "networks.TransformerUNet", **definition}
     content.pop("quality", None)
     if judging:

@@ -31,7 +31,7 @@ GEOMETRY_FIELDS = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y",
 TABLES = ["labels.tsv", "flags.json", "reference_volumes.tsv"]
 FLOAT32 = {"precision": "float32"}  # which every processor computes alike
 TINY = {"pixdim": [12.0] * 3, **FLOAT32}  # for what holds of any labels
-FINER = {"pixdim": [2.0, 2.0, 2.0], **FLOAT32}  # coarser, and structures move by more than their bar
+FINER = {"pixdim": [1.5, 1.5, 1.5], **FLOAT32}  # coarser, and structures move by more than their bar
 needs_bfloat16 = pytest.mark.skipif(
     not torch.cpu._is_avx512_bf16_supported(), reason="this processor does not compute in bfloat16"
 )

@@ -1,6 +1,6 @@
 """A cavity full of fluid, larger than the ventricle that it is taken for, costs the ventricle nothing and is flagged.
 
-At 2 mm, for time; ``python -m benchmarks.cavities`` draws many more at the model's own voxel size.
+At 1.5 mm, for time; ``python -m benchmarks.cavities`` draws many more at the model's own voxel size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEMPORAL = Cavity((53.0, -2.0, -20.0), radius=25, edge=2, filling=0.2)
 def segmenter(tmp_path_factory):
     return Segmenter(
         ROOT / "configs/inference.json", output_dir=str(tmp_path_factory.mktemp("cavities")), bundle_root=str(ROOT),
-        pixdim=[2.0, 2.0, 2.0], precision="float32", device="cpu",
+        pixdim=[1.5, 1.5, 1.5], precision="float32", device="cpu",
     )  # fmt: skip
 
 

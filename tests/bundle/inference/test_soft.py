@@ -20,7 +20,7 @@ from bundle.labels import read_labels
 from bundle.results.probabilities import ProbabilityMaps
 from scripts.segment import parse_arguments
 from tests.bundle.inference.test_stream_strays import SCANS, SIZE, Playback, all_logits
-from tests.conftest import ROOT
+from tests.conftest import MEDIUM, ROOT
 
 
 def expected_maps(logits, channels, to_grid, shape) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_options_name_codes_or_all(capsys):
 
 
 def test_files_lie_on_the_scan_and_volumes_are_their_sums(small_scan, tmp_path):
-    options = {"output_dir": str(tmp_path), "pixdim": [6.0] * 3, "precision": "float32", "overwrite": True}
+    options = {"output_dir": str(tmp_path), "pixdim": MEDIUM, "precision": "float32", "overwrite": True}
     plain = Segmenter(**options).segment(small_scan)
     before = plain.label_map.read_bytes()
     paths = Segmenter(**options, probabilities=[17, 53]).segment(small_scan)

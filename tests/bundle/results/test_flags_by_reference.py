@@ -52,9 +52,9 @@ def test_usual_head_has_no_flag():
 
 
 def test_structure_that_the_network_is_unsure_of_is_flagged_by_the_threshold_of_its_region():
-    unsure = SURE | {17: 0.3, 2: 0.7, 24: 0.1, 5: 0.1}
+    unsure = SURE | {17: 0.3, 2: 0.6, 24: 0.1, 5: 0.1}
     assert found(head_codes(), confidence=unsure) == {
-        "low_confidence": {"Left-Hippocampus": 0.3, "Left-Cerebral-White-Matter": 0.7}
+        "low_confidence": {"Left-Hippocampus": 0.3, "Left-Cerebral-White-Matter": 0.6}
     }
     assert found(head_codes(), confidence={}) == {}  # nobody measured it
 

@@ -11,13 +11,9 @@ from torch.utils.data import DataLoader
 from bundle.errors import MissingError, OptionError
 from bundle.labels import mirrored_channels, read_labels
 from bundle.synthesis import FreshSampler, SyntheticBrainDataset, find_label_maps
-from bundle.synthesis.dataset import WINDOW_SEED
 from bundle.synthesis.deformation import affine_matrix, sample_positions
-from bundle.synthesis.difficulties import DIFFICULTY_SEED
-from bundle.synthesis.draws import VOXELS, Draws
+from bundle.synthesis.draws import Draws
 from bundle.synthesis.options import SynthesisOptions
-from bundle.synthesis.reuse import REUSE_SEED
-from bundle.training.judged import TOKEN_SEED
 from tests.bundle.synthesis.still import STILL
 from tests.phantom import phantom_codes, write_phantoms
 
@@ -65,23 +61,6 @@ def test_spawned_workers_as_a_gpu_needs_them_change_nothing(folder):
 def test_windows_of_few_sizes_lie_between_the_smallest_and_the_largest(folder):
     dataset = SyntheticBrainDataset(find_label_maps(folder), 1.0, ((96, 128, 96), (128, 176, 128)), length=4, sizes=3)
     assert {dataset.window(index) for index in range(40)} == {(96, 128, 96), (112, 152, 112), (128, 176, 128)}
-
-
-def test_voxel_noise_leaves_the_other_numbers_alone():
-    """A GPU draws the noise of voxels itself: the anatomy is the CPU's only if no other number comes after it."""
-    plain, noisy = Draws(3), Draws(3)
-    noisy.voxel_noise((50,))
-    assert plain.between(0, 1) == noisy.between(0, 1)
-    assert not torch.equal(Draws(3).voxel_noise((5,)), Draws(3).normal((5,)))
-
-
-@pytest.mark.parametrize("apart", [VOXELS, WINDOW_SEED, REUSE_SEED, DIFFICULTY_SEED, TOKEN_SEED, 1])
-def test_seeds_that_differ_in_any_bit_give_other_numbers(apart):
-    """A generator of the CPU keeps 32 bits of a seed: windows and kinds of difficulty would follow the anatomy."""
-    first, other = ([Draws(seed).between(0, 1) for seed in range(start, start + 400)] for start in (0, apart))
-    shared = abs(np.corrcoef(first, other)[0, 1])
-    assert shared < 0.2
-    assert abs(np.mean(first) - 0.5) < 0.05
 
 
 def test_processes_share_an_epoch(folder):
