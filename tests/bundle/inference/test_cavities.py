@@ -1,6 +1,6 @@
-"""A cavity full of fluid, larger than the ventricle that it is taken for, costs the ventricle nothing and is flagged.
+"""A cavity full of fluid, larger than a ventricle, costs the ventricles nothing, and is none of them or flagged.
 
-At 1.5 mm, for time; ``python -m benchmarks.cavities`` draws many more at the model's own voxel size.
+``python -m benchmarks.cavities`` draws many more; ``test_components.py`` holds which of several pieces stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TEMPORAL = Cavity((53.0, -2.0, -20.0), radius=25, edge=2, filling=0.2)
 def segmenter(tmp_path_factory):
     return Segmenter(
         ROOT / "configs/inference.json", output_dir=str(tmp_path_factory.mktemp("cavities")), bundle_root=str(ROOT),
-        pixdim=[1.5, 1.5, 1.5], precision="float32", device="cpu",
+        precision="float32", device="cpu",
     )  # fmt: skip
 
 
@@ -54,20 +54,13 @@ def with_cavity(segmenter, sample, tmp_path_factory):
     return run
 
 
-def test_true_ventricle_is_kept_where_the_largest_piece_is_a_cavity(with_cavity, sound):
-    ((largest, _), (likely, flags)), outside = with_cavity(LEFT, "largest", "likely")
-    left = ventricle_codes()[:1]
-    assert lowest_dice(largest[outside], sound[outside], left, 1.0) < 0.01
-    assert lowest_dice(likely[outside], sound[outside], ventricle_codes(), 1.0) >= BAR
-    assert 0.9 < (likely == left).sum() / (sound == left).sum() < 1.1
-    assert "pieces" in flags
-
-
-@pytest.mark.parametrize("cavity", [RIGHT, TEMPORAL], ids=["right", "temporal"])
-def test_ventricles_outside_a_cavity_stay_and_it_is_flagged(with_cavity, sound, cavity):
+@pytest.mark.parametrize("cavity", [LEFT, RIGHT, TEMPORAL], ids=["left", "right", "temporal"])
+def test_ventricles_outside_a_cavity_stay_and_it_is_none_or_flagged(with_cavity, sound, cavity):
     ((codes, flags),), outside = with_cavity(cavity, "likely")
-    assert lowest_dice(codes[outside], sound[outside], ventricle_codes(), 1.0) >= BAR
-    assert "pieces" in flags
+    ventricles = ventricle_codes()
+    assert lowest_dice(codes[outside], sound[outside], ventricles, 1.0) >= BAR
+    taken = (np.isin(codes, ventricles) & ~outside).sum() / (~outside).sum()
+    assert taken < 0.02 or "pieces" in flags
 
 
 def test_cavity_of_code_is_a_ball_with_the_edge_and_filling_asked_for():
