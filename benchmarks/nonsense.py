@@ -2,12 +2,15 @@
 
 ``python -m benchmarks.nonsense SCAN [SCAN ...] [--checkpoint FILE] [--json FILE]``. The cases are made from each scan,
 skull-stripped or not, and from its own result: images by intensity take the medians of its fluid, grey and white matter
-from there. The Dice is that of the case's labels to the clean ones, the mean over the structures.
+from there. The Dice is that of the case's labels to the clean ones, the mean over the structures; the last column is
+the least confidence of a structure in each region, of those that the flag ``low_confidence`` looks at.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,7 +21,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.disturbances import reoriented
-from benchmarks.measure import CHECKPOINT, make_parser, met_or_missed, silence, write_json
+from benchmarks.measure import CHECKPOINT, ROOT, make_parser, met_or_missed, silence, write_json
 from benchmarks.painted import CONTRASTS, Scan, grainy
 
 if TYPE_CHECKING:
@@ -115,9 +118,7 @@ CASES: Mapping[str, Callable[[Scan], Scan]] = {
 
 
 def segment_cases(segmenter: Segmenter, path: str, folder: Path) -> dict[str, dict[str, Any]]:
-    """Segment what each case makes of a scan; return Dice to the clean result and codes of the flags, by case."""
-    import json
-
+    """Segment what each case makes of a scan; return Dice to the clean result, flags and confidence, by case."""
     import nibabel as nib
 
     from benchmarks.overlap import dice_by_code, voxels
@@ -142,9 +143,26 @@ def segment_cases(segmenter: Segmenter, path: str, folder: Path) -> dict[str, di
         results[name] = {
             "flags": list(dict.fromkeys(flag["code"] for flag in flags)),
             "dice": float(np.nanmean(dice_by_code(found, case.codes, codes))),
+            "confidence": least_confidence(outputs.volumes),
         }
         print_case(name, results[name])
     return results
+
+
+def least_confidence(volumes: Path) -> dict[str, float]:
+    """Return the least confidence of a structure in each region, of those that the flag looks at."""
+    from bundle.labels import read_labels
+
+    rule = json.loads((ROOT / "configs/flags.json").read_text(encoding="utf-8"))["low_confidence"]
+    regions = {label.code: label.region for label in read_labels()}
+    least: dict[str, float] = {}
+    with volumes.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            region = regions[int(row["code"])]
+            exempt = row["name"].removeprefix("Left-").removeprefix("Right-") in rule["exempt"]
+            if region in rule["threshold"] and not exempt and float(row["volume_mm3"]) >= rule["smallest_mm3"]:
+                least[region] = min(least.get(region, 1.0), float(row["confidence"]))
+    return least
 
 
 def is_as_wanted(name: str, result: Mapping[str, Any]) -> bool:
@@ -155,7 +173,8 @@ def is_as_wanted(name: str, result: Mapping[str, Any]) -> bool:
 def print_case(name: str, result: Mapping[str, Any]) -> None:
     """Print one line."""
     met = met_or_missed(is_as_wanted(name, result))
-    print(f"  {name:22}{result['dice']:6.3f}  {met:8}{', '.join(result['flags']) or 'no flag'}", flush=True)
+    least = ", ".join(f"{region} {value:.2f}" for region, value in result["confidence"].items())
+    print(f"  {name:22}{result['dice']:6.3f}  {met:8}{', '.join(result['flags']) or 'no flag'}; {least}", flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -177,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         segmenter = Segmenter(output_dir=folder, checkpoint=options.checkpoint, overwrite=True)
         for path in options.scans:
-            print(f"{Path(path).name}: case, Dice to the clean result, flags")
+            print(f"{Path(path).name}: case, Dice to the clean result, flags, least confidence by region")
             results[Path(path).name] = segment_cases(segmenter, path, Path(folder))
     if options.json:
         write_json(results, options.json)

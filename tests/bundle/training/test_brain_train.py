@@ -62,6 +62,7 @@ def test_the_model_is_of_any_contrast_and_not_judged_by_t1(folders, tmp_path):
     assert workflow.parser.get_parsed_content("train#dataset#options")["random_contrast"] == 0.6
     model = read_model(tmp_path)
     assert model.flags_left_out == ["contrast_white", "contrast_fluid", "contrast_depth"]
+    assert "any contrast" in model.content["description"]
     assert model.content["fingerprint"]["random_contrast"] == 0.6
 
 
@@ -101,6 +102,16 @@ def test_the_gpu_config_runs_where_there_is_none(folders, tmp_path):
     assert workflow.parser.get_parsed_content("train#dataset").group == 2
 
 
+def assert_alike(network, plain, image):
+    """Compare what two networks of the same parameters return, and the gradients of these."""
+    results = [part(image) for part in (network, plain)]
+    torch.testing.assert_close(*results)
+    for result in results:
+        result.square().sum().backward()
+    for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad)
+
+
 def test_attention_by_head_has_the_values_and_gradients_of_the_fused_one():
     torch.manual_seed(0)
     plain = TransformerUNet(out_channels=3, **NETWORK).double()
@@ -108,14 +119,9 @@ def test_attention_by_head_has_the_values_and_gradients_of_the_fused_one():
     image = torch.rand(1, 1, 32, 32, 32, dtype=torch.float64)
     assert network.state_dict().keys() == plain.state_dict().keys()
     assert sum(isinstance(module, HeadwiseAttend) for module in network.modules()) == 1
-    results = [part(image) for part in (network, plain)]
-    torch.testing.assert_close(*results)
-    for result in results:
-        result.square().sum().backward()
-    for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(found.grad, wanted.grad)
+    assert_alike(network, plain, image)
     with torch.no_grad():
-        torch.testing.assert_close(network(image), results[1])
+        torch.testing.assert_close(network(image), plain(image))
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
@@ -130,12 +136,7 @@ def test_compiled_group_norm_has_the_values_gradients_and_names_of_pytorchs(back
     assert network.state_dict().keys() == plain.state_dict().keys() == copy.deepcopy(network).state_dict().keys()
     for size in ((1, 1, 8, 10, 8), (2, 1, 12, 14, 12)):
         image = torch.randn(size, dtype=torch.float64).to(memory_format=torch.channels_last_3d)
-        results = [part(image) for part in (network, plain)]
-        torch.testing.assert_close(*results)
-        for result in results:
-            result.square().sum().backward()
-        for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(found.grad, wanted.grad)
+        assert_alike(network, plain, image)
 
 
 def test_a_training_for_some_minutes_ends_with_a_rate_of_nothing(folders, tmp_path):
