@@ -147,6 +147,11 @@ def keep_freed_memory() -> bool:
     return _kept_for_good
 
 
+def freed_memory_is_kept() -> bool:
+    """Tell whether ``keep_freed_memory`` was called."""
+    return _kept_for_good
+
+
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory inside the context, and give back to the system what is free at its end."""

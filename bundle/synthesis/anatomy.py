@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,13 @@ from bundle.errors import InputError, MissingError
 from bundle.io.label_map import read_label_map
 from bundle.io.orientation import ras_affine, to_ras
 from bundle.labels import MAX_CODE, Label, side_partners
+from bundle.machine import available_cores
 from bundle.synthesis.tissues import TissueTable, read_tissues
 
 MAX_CLASSES = 256
 """Generation classes are kept as uint8; the background is one of them."""
+MOST_THREADS = 8
+"""To read label maps with: each holds a volume or two."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,16 @@ def _read_ras(path: str | Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]
     return codes.astype(np.int16), np.linalg.norm(affine[:3, :3], axis=0)
 
 
-def _found_codes(volumes: Sequence[NDArray[np.int16]], paths: Sequence[str | Path]) -> list[int]:
-    """Return the codes of all label maps, ascending."""
+def _own_codes(codes: NDArray[np.int16]) -> list[int]:
+    """Return the codes of a label map, ascending."""
+    own: list[int] = np.flatnonzero(np.bincount(codes.ravel())).tolist()
+    return own
+
+
+def _found_codes(own_codes: Sequence[Sequence[int]], paths: Sequence[str | Path]) -> list[int]:
+    """Return the codes of all label maps, ascending, from those of each."""
     found = {0}
-    for codes, path in zip(volumes, paths, strict=True):
-        own = np.flatnonzero(np.bincount(codes.ravel())).tolist()
+    for own, path in zip(own_codes, paths, strict=True):
         found.update(own)
         if len(found) > MAX_CLASSES:
             counted = f"found {len(own)} codes, {len(found)} with those of the files before it"
@@ -191,10 +201,19 @@ def load_label_maps(
     """
     if not paths:
         raise MissingError("data", "no label map found", "at least one NIfTI file is wanted")
-    volumes, spacings = zip(*(_read_ras(path) for path in paths), strict=True)
-    codes = _found_codes(volumes, paths)
-    _check_sides(codes, table, paths[0])
-    class_table = ClassTable.from_codes([*codes, *more_codes], table, tissues)
+    with ThreadPoolExecutor(min(MOST_THREADS, available_cores())) as threads:
+        volumes, spacings = zip(*threads.map(_read_ras, paths), strict=True)
+        codes = _found_codes(list(threads.map(_own_codes, volumes)), paths)
+        _check_sides(codes, table, paths[0])
+        class_table = ClassTable.from_codes([*codes, *more_codes], table, tissues)
+        prepare = partial(_anatomy, class_table)
+        return list(threads.map(prepare, paths, volumes, spacings)), class_table
+
+
+def _anatomy(
+    class_table: ClassTable, path: str | Path, codes: NDArray[np.int16], spacing: NDArray[np.float64]
+) -> Anatomy:
+    """Return a label map in classes, cropped to the head."""
     class_of = np.zeros(max(class_table.codes) + 1, dtype=np.uint8)
     class_of[list(class_table.codes)] = np.arange(len(class_table.codes), dtype=np.uint8)
     is_brain = class_table.is_brain.numpy()
@@ -203,18 +222,14 @@ def load_label_maps(
         for number, code in enumerate(class_table.codes)
         if is_brain[number] and class_table.tissues[code].compact
     ]
-
-    maps = []
-    for path, codes, spacing in zip(paths, volumes, spacings, strict=True):
-        classes = class_of[np.ascontiguousarray(_crop_to_head(codes))]
-        brain = is_brain[classes]
-        if not brain.any():
-            raise _unusable(path, "found head tissues only", "a label map of a brain is wanted")
-        centre = torch.tensor([(low + high) / 2 for low, high in _extent(brain)])
-        edges = torch.from_numpy(spacing).float()
-        centres = (_centres(classes, compact) - centre) * edges
-        maps.append(Anatomy(torch.from_numpy(classes), edges, centre, centres, name=Path(path).name))
-    return maps, class_table
+    classes = class_of[np.ascontiguousarray(_crop_to_head(codes))]
+    brain = is_brain[classes]
+    if not brain.any():
+        raise _unusable(path, "found head tissues only", "a label map of a brain is wanted")
+    centre = torch.tensor([(low + high) / 2 for low, high in _extent(brain)])
+    edges = torch.from_numpy(spacing).float()
+    centres = (_centres(classes, compact) - centre) * edges
+    return Anatomy(torch.from_numpy(classes), edges, centre, centres, name=Path(path).name)
 
 
 def class_weights(maps: Sequence[Anatomy], class_table: ClassTable, power: float = 0.5) -> Tensor:

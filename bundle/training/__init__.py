@@ -20,6 +20,7 @@ from bundle.training.log import TrainingLog
 from bundle.training.model import TrainedModel
 from bundle.training.precision import MixedPrecisionInferer
 from bundle.training.quality_model import QualityModel
+from bundle.training.recorded import RecordedStep
 from bundle.training.schedule import ResumableWarmupCosine
 from bundle.training.tracking import check_tracking
 from bundle.training.validation import CodesToChannelsd, ValidationDataset
@@ -47,6 +48,7 @@ __all__ = [
     "Progress",
     "QualityModel",
     "RankCorrelation",
+    "RecordedStep",
     "ResumableCheckpoint",
     "ResumableWarmupCosine",
     "SeedEachEpoch",

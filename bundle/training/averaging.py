@@ -43,5 +43,4 @@ class AveragedWeights(AveragedModel):
     @torch.no_grad()
     def _average(self, averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
         decay = min(self.decay, (1 + int(count)) / (10 + int(count)))
-        for average, weight in zip(averages, weights, strict=True):
-            average.lerp_(weight, 1 - decay)
+        torch._foreach_lerp_(list(averages), list(weights), 1 - decay)  # a few kernels for all of them

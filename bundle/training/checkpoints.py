@@ -206,7 +206,7 @@ def save_weights(
     network: nn.Module, path: Path, engine: Engine, validator: Engine | None, model: TrainedModel | None
 ) -> None:
     """Write the weights of a network, and what they are of where ``model`` knows it."""
-    state = _unwrapped(network).state_dict()
+    state = {name: value.cpu() for name, value in _unwrapped(network).state_dict().items()}  # loads anywhere
     if model is None:
         save_whole(state, path)
         return

@@ -49,6 +49,6 @@ class FusedDiceCELoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss; 0 where no voxel counts."""
-        weight = torch.ones(logits.shape[1]) if self.weight is None else self.weight
+        weight = logits.new_ones(logits.shape[1]) if self.weight is None else self.weight
         loss: Tensor = self.compute(logits, target, weight.to(logits))
         return loss

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
 from bundle.errors import TrainingError
-from bundle.machine import give_back_freed_memory
+from bundle.machine import freed_memory_is_kept, give_back_freed_memory
 from bundle.training.schedule import ResumableWarmupCosine
 
 LOG_FILE_INTERVAL = 30.0  # seconds between the lines of a progress bar that no terminal shows
@@ -36,8 +36,9 @@ class FreedMemory:
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self)
 
     def __call__(self, engine: Engine) -> None:
-        """Give back what is free."""
-        give_back_freed_memory()
+        """Give back what is free, where it is kept."""
+        if freed_memory_is_kept():
+            give_back_freed_memory()
 
 
 class FiniteLoss:

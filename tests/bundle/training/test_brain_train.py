@@ -17,7 +17,7 @@ from bundle.model import read_model
 from bundle.provenance import sha256
 from bundle.synthesis.anatomy import load_label_maps
 from bundle.synthesis.warps import write_warps
-from bundle.training import attend_by_head, compile_group_norm, find_label_maps
+from bundle.training import RecordedStep, attend_by_head, compile_group_norm, find_label_maps
 from bundle.training.attending import HeadwiseAttend
 from bundle.training.schedule import ResumableWarmupCosine
 from networks import TransformerUNet
@@ -100,6 +100,9 @@ def test_the_gpu_config_runs_where_there_is_none(folders, tmp_path):
     assert len(column(tmp_path, "step")) == 3
     assert not (tmp_path / "samples").exists()
     assert workflow.parser.get_parsed_content("train#dataset").group == 2
+    step = workflow.parser.get_parsed_content("train#trainer#iteration_update")
+    assert isinstance(step, RecordedStep)
+    assert not step.enabled
 
 
 def assert_alike(network, plain, image):
