@@ -1,7 +1,8 @@
 """Segment a BIDS data set: ``python -m scripts.bids_app BIDS_DIR OUTPUT_DIR participant``, then ``... group``.
 
-Every _T1w image gets a label map, a sidecar and a table of volumes in OUTPUT_DIR, a BIDS derivative; its picture and
-its record are in OUTPUT_DIR/cohort. ``group`` writes the tables over all scans there. docs/cohorts.md says more.
+Every _T1w image (--suffix takes others) gets a label map, a sidecar and a table of volumes in OUTPUT_DIR, a BIDS
+derivative; its picture and its record are in OUTPUT_DIR/cohort. ``group`` writes the tables over all scans there.
+docs/cohorts.md says more.
 
 Exit codes: 0 all scans have a result, 1 some have none, 2 nothing could run.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bundle.bids.entities import DEFAULT_SUFFIX, SUFFIXES
 from bundle.errors import BundleError, InputError, OptionError
 from scripts.command import make_parser, print_error, run_program
 from scripts.many import add_run_options, check_run_options, exit_code, load_lean, refuse_part, run_and_tell
@@ -42,6 +44,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     label: dict[str, Any] = {"nargs": "+", "metavar": "LABEL"}
     add("--participant-label", "--participant_label", **label, help="these participants, with or without sub-")
     add("--session-label", "--session_label", **label, help="these sessions, with or without ses-")
+    kinds: dict[str, Any] = {"nargs": "+", "choices": SUFFIXES, "metavar": "SUFFIX", "default": [DEFAULT_SUFFIX]}
+    add("--suffix", **kinds, help=f"kinds of images: {', '.join(SUFFIXES)} (default: {DEFAULT_SUFFIX})")
     add("--bids-filter-file", metavar="FILE", help='JSON: {"t1w": {"acquisition": "mprage", "run": 1}}')
     add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="do not validate BIDS_DIR first")
     add_run_options(parser)
@@ -55,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the level asks for and return the number of scans without a result."""
     load_lean(options)
 
-    from bundle.bids.entities import read_filter, t1w_scans
+    from bundle.bids.entities import anat_scans, read_filter
     from bundle.cohort.cases import Cohort
     from bundle.cohort.lock import output_lock
     from bundle.cohort.messages import Case
@@ -64,9 +68,10 @@ def run(options: argparse.Namespace) -> int:
     source, root = Path(options.bids_dir).absolute(), Path(options.output_dir).absolute()
     folder = root / FOLDER
     wanted = read_filter(options.bids_filter_file) if options.bids_filter_file else None
-    scans = t1w_scans(source, options.participant_label, options.session_label, wanted)
+    scans = anat_scans(source, options.participant_label, options.session_label, wanted, options.suffix)
     if not scans:
-        raise InputError(source, "found no _T1w image that is asked for", "at least one is wanted", "missing")
+        kinds = " or ".join(f"_{suffix}" for suffix in options.suffix)
+        raise InputError(source, f"found no {kinds} image that is asked for", "at least one is wanted", "missing")
     _check_places(source, root)
     options.collect = options.analysis_level == "group"
     if not (options.skip_bids_validation or options.collect):

@@ -5,7 +5,8 @@
     dataset_description.json   desc-aseg_dseg.tsv   desc-aseg_morph.json   .bidsignore
     sub-X/[ses-Y/]anat/sub-X_..._desc-aseg_dseg.nii.gz, _dseg.json, _morph.tsv
 
-They are copies of a scan's results: the entities of its name are kept. A label map that somebody has corrected, which
+They are copies of a scan's results: the entities of its name are kept, and those of another image than a T1w say in
+whose space they are (``space-T2w``), since a participant has several. A label map that somebody has corrected, which
 the hash in its sidecar tells, is never replaced. ``tests/scripts/test_bids_app.py`` holds it, by BIDS's validator.
 """
 
@@ -20,7 +21,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.bids.entities import DESCRIPTION, BidsScan
+from bundle.bids.entities import DEFAULT_SUFFIX, DESCRIPTION, BidsScan
 from bundle.errors import ExistsError, InputError
 from bundle.io.whole import sweep, whole_file, whole_set
 from bundle.labels import Label
@@ -60,7 +61,8 @@ class DerivativePaths:
         """Return where they go in a derivative."""
         session = [f"ses-{scan.session}"] if scan.session else []
         folder = root.joinpath(f"sub-{scan.subject}", *session, "anat")
-        stem = f"{scan.stem}_{DESC}"
+        space = "" if scan.suffix == DEFAULT_SUFFIX else f"_space-{scan.suffix}"
+        stem = f"{scan.stem}{space}_{DESC}"
         endings = ("morph.tsv", "dseg.json", "dseg.nii.gz")
         return cls(*(folder / f"{stem}_{ending}" for ending in endings))
 

@@ -1,4 +1,4 @@
-"""The T1-weighted images of a BIDS data set, by ancpBIDS, and the entities in their names.
+"""The anatomical images of a BIDS data set, by ancpBIDS, and the entities in their names.
 
 ancpBIDS was chosen over pybids and bids2table: it needs no other package (pybids brings SQLAlchemy and a dozen more,
 bids2table pyarrow), knows BIDS by its schema, and lists 24 images of a data set in milliseconds.
@@ -16,7 +16,9 @@ from typing import Any
 from bundle.errors import CohortError, InputError, MissingError
 from bundle.io.names import NIFTI_SUFFIXES, volume_stem
 
-IMAGE_SUFFIX = "T1w"
+DEFAULT_SUFFIX = "T1w"
+SUFFIXES = (DEFAULT_SUFFIX, "T2w", "FLAIR", "PDw", "T2starw", "inplaneT1", "inplaneT2", "UNIT1")
+"""Of images that a model of any contrast segments; those that BIDS has besides are maps, angiographies or several."""
 DESCRIPTION = "dataset_description.json"
 LONG_NAMES = {
     "subject": "sub", "session": "ses", "acquisition": "acq", "ceagent": "ce", "reconstruction": "rec",
@@ -50,6 +52,11 @@ class BidsScan:
         return self.entities.get("ses")
 
     @property
+    def suffix(self) -> str:
+        """What kind of image it is: ``T1w``."""
+        return volume_stem(self.path).rpartition("_")[2]
+
+    @property
     def stem(self) -> str:
         """Name without suffix and extension: ``sub-01_ses-a_run-1``."""
         return volume_stem(self.path).rpartition("_")[0]
@@ -67,19 +74,23 @@ def entities_of(path: str | Path) -> dict[str, str]:
     return {key: value for key, _, value in parts}
 
 
-def t1w_scans(
+def anat_scans(
     root: str | Path,
     participants: Sequence[str] | None = None,
     sessions: Sequence[str] | None = None,
-    wanted: Mapping[str, Any] | None = None,
+    wanted: Mapping[str, Mapping[str, Any]] | None = None,
+    suffixes: Sequence[str] = (DEFAULT_SUFFIX,),
 ) -> list[BidsScan]:
-    """Return the raw ``_T1w`` images of a data set, in the order of their paths; derivatives are left alone.
+    """Return the raw images of a data set that have one of the suffixes, in the order of their paths.
+
+    Derivatives are left alone.
 
     Args:
         root: the data set.
         participants: labels, with or without ``sub-``; all where ``None``.
         sessions: labels, with or without ``ses-``.
-        wanted: filters by entity, see :func:`read_filter`.
+        wanted: filters by entity of each suffix in lower case, see :func:`read_filter`.
+        suffixes: kinds of images.
 
     Raises:
         MissingError: when the folder is none, or has no such participant.
@@ -94,22 +105,22 @@ def t1w_scans(
             raise MissingError(root, f"found no participant {label}", "the label of a folder sub-* is wanted")
     chosen_sessions = _labels(sessions, "ses-")
     found = []
-    for path in sorted(_raw_images(root)):
-        entities = entities_of(path)
+    for path in sorted(_raw_images(root, suffixes)):
+        scan = BidsScan(path, entities_of(path))
         if (
-            (chosen is None or entities.get("sub") in chosen)
-            and (chosen_sessions is None or entities.get("ses") in chosen_sessions)
-            and _passes(entities, wanted or {})
+            (chosen is None or scan.subject in chosen)
+            and (chosen_sessions is None or scan.session in chosen_sessions)
+            and _passes(scan.entities, (wanted or {}).get(scan.suffix.lower(), {}))
         ):
-            found.append(BidsScan(path, entities))
+            found.append(scan)
     return found
 
 
-def read_filter(path: str | Path) -> dict[str, Any]:
-    """Return what a filter file wants of ``t1w`` images, by the keys of names.
+def read_filter(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Return what a filter file wants of images, by their suffix in lower case and the keys of names.
 
     Its form is that of fMRIPrep and its kin: ``{"t1w": {"acquisition": "mprage", "run": [1, 2], "ceagent": null}}``;
-    ``null`` wants an entity to be absent, ``"*"`` to be there.
+    ``null`` wants an entity to be absent, ``"*"`` to be there. What it has of other images (``bold``) is left alone.
 
     Raises:
         MissingError: when there is none.
@@ -118,24 +129,30 @@ def read_filter(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise MissingError(path, "no such file", "a filter file is wanted")
+    known = [suffix.lower() for suffix in SUFFIXES]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        filters = dict(content.get("t1w", content.get("T1w", {})))
+        filters = {str(key).lower(): dict(value) for key, value in content.items() if str(key).lower() in known}
     except (ValueError, AttributeError, TypeError) as error:
         raise InputError(
             path, f"cannot be read ({error})", 'an object such as {"t1w": {"acquisition": "x"}}'
         ) from error
-    return {LONG_NAMES.get(str(key), str(key)): value for key, value in filters.items() if key not in NO_ENTITIES}
+    return {kind: _by_keys_of_names(wanted) for kind, wanted in filters.items()}
 
 
-def _raw_images(root: Path) -> list[Path]:
+def _by_keys_of_names(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    return {LONG_NAMES.get(str(key), str(key)): value for key, value in wanted.items() if key not in NO_ENTITIES}
+
+
+def _raw_images(root: Path, suffixes: Sequence[str]) -> list[Path]:
     try:
         from ancpbids.pybids_compat import BIDSLayout
     except ImportError as error:
         wanted = "'pip install -r requirements-cohort.txt -c constraints.txt' brings it"
         raise CohortError("ancpbids", "is not installed", wanted) from error
     layout = BIDSLayout(str(root))
-    found: list[Any] = layout.get(return_type="files", scope="raw", suffix=IMAGE_SUFFIX, extension=list(NIFTI_SUFFIXES))
+    endings = list(NIFTI_SUFFIXES)
+    found: list[Any] = layout.get(return_type="files", scope="raw", suffix=list(suffixes), extension=endings)
     # Of a subject's own folder: whatever else lies in a data set is not raw data.
     images = [path for path in map(Path, found) if path.relative_to(root).parts[0].startswith("sub-")]
     return [path for path in images if path.parent.name == "anat" and "sub" in entities_of(path)]

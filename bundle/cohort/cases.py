@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundle.bids.entities import is_bids_root, t1w_scans
+from bundle.bids.entities import anat_scans, is_bids_root
 from bundle.cohort.messages import FAILED, TEXT, Case, Outcome, Result
 from bundle.errors import BundleError, InputError, OptionError, one_line
 from bundle.io.discover import Listing, list_inputs
@@ -101,7 +101,7 @@ def find_cases(inputs: Iterable[str | Path], recursive: bool = False, plain: boo
 def _cases(entry: str, recursive: bool, cohort: Cohort) -> Iterator[Case]:
     path = Path(entry)
     if path.is_dir() and is_bids_root(path):
-        yield from (_by_name(str(scan.path)) for scan in t1w_scans(path))
+        yield from (_by_name(str(scan.path)) for scan in anat_scans(path))
     elif path.suffix.lower() == TABLE_SUFFIX and path.is_file():
         yield from _table_cases(path)
     elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():

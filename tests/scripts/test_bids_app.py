@@ -55,6 +55,21 @@ def test_every_sound_image_gets_labels_and_the_broken_one_a_line(first):
     assert not [path for path in (folder / "set/derivatives").rglob("*") if T2W in path.name]
 
 
+def test_images_of_another_contrast_say_in_whose_space_their_labels_are(first, again, tmp_path):
+    done = again("participant", "--suffix", "T1w", "T2w")
+    assert done.returncode == 1  # the broken T1w
+    labels = tmp_path / "set/derivatives/labels" / place(T2W.replace("_T2w", "_space-T2w_desc-aseg_dseg"))
+    sidecar = json.loads(labels.with_name(labels.name.replace(".nii.gz", ".json")).read_text())
+    assert sidecar["Sources"] == [f"bids:raw:{place(T2W)}"]
+    assert np.array_equal(nib.load(labels).affine, nib.load(tmp_path / "set" / place(T2W)).affine)
+    assert label_map(tmp_path, first[1][0]).is_file()
+    if find_validator():
+        assert not validation_errors(tmp_path / "set/derivatives/labels", find_validator())
+    refused = again("participant", "--suffix", "bold")
+    assert refused.returncode == 2
+    assert "invalid choice: 'bold'" in refused.stderr
+
+
 def test_label_map_lies_on_the_grid_of_its_image_and_sidecar_and_volumes_say_so(first):
     folder, names, _ = first
     path = label_map(folder, names[2])
