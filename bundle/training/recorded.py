@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor
@@ -48,8 +47,8 @@ class RecordedStep:
         self.enabled = enabled
         self.recordings: dict[tuple[torch.Size, torch.Size], Recording] = {}
 
-    def __call__(self, engine: SupervisedTrainer, batch: dict[str, Tensor]) -> dict[str, Any]:
-        """Take one step, and return what MONAI's returns."""
+    def __call__(self, engine: Any, batch: Any) -> Any:
+        """Take one step of a trainer, and return what MONAI's returns."""
         if not self.enabled or torch.device(engine.state.device).type != "cuda" or engine.amp:
             return engine._iteration(engine, batch)
         image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
@@ -75,9 +74,9 @@ class RecordedStep:
             engine.fire_event(IterationEvents[event])
         engine.optimizer.step()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output  # type: ignore[no-any-return]
+        return engine.state.output
 
-    def _record(self, engine: SupervisedTrainer, image: Tensor, label: Tensor) -> Recording:
+    def _record(self, engine: Any, image: Tensor, label: Tensor) -> Recording:
         image, label = image.clone(), label.clone()
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
@@ -94,7 +93,7 @@ class RecordedStep:
         return Recording(graph, image, label, prediction, loss, gradients)
 
     @staticmethod
-    def _compute(engine: SupervisedTrainer, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute(engine: Any, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Return prediction and loss, and leave gradients that are new tensors."""
         for parameter in engine.network.parameters():
             parameter.grad = None

@@ -101,6 +101,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
     assert all(torch.equal(weights[name], value) for name, value in weights["network"].named_parameters())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_benchmark_of_steps_asks_for_a_gpu(host):
+    done = host.run("benchmarks.gpu_step")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: gpu_step: found no CUDA GPU; a machine with one is wanted"
+
+
+@needs_gpu
+def test_benchmark_of_steps_prints_both_ways(host):
+    done = host.run("benchmarks.gpu_step", "--window", "32", "32", "32", "--steps", "4")
+    assert done.returncode == 0
+    assert float(done.stdout.splitlines()[-1].split()[-1]) > 0
+
+
 class Keep:
     """Keeps the weights that a training begins with."""
 
