@@ -13,6 +13,7 @@ import torch
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel as Distributed
 
 MOST_SIZES = 8
 """Windows of further sizes are computed kernel by kernel: each graph keeps its gradients and its prediction."""
@@ -36,8 +37,8 @@ class RecordedStep:
     """The step of a ``monai.engines.SupervisedTrainer`` (its ``iteration_update``), replayed on a GPU.
 
     Events are those of MONAI's step, in its order. All of them but the last come before the weights change, and after
-    the backward pass: a handler that changes the loss has no effect. What the trainer has no place for in a graph
-    (``amp``, ``accumulation_steps``) is computed by MONAI's step, as everything is on a processor.
+    the backward pass: a handler that changes the loss has no effect. What does not fit a graph
+    (``amp``, ``accumulation_steps``, several processes) is computed by MONAI's step, as everything is on a processor.
 
     Args:
         enabled: whether to record.
@@ -49,11 +50,11 @@ class RecordedStep:
 
     def __call__(self, engine: Any, batch: Any) -> Any:
         """Take one step of a trainer, and return what MONAI's returns."""
-        if not self.enabled or torch.device(engine.state.device).type != "cuda" or engine.amp:
+        if not self.enabled or not _can_record(engine):
             return engine._iteration(engine, batch)
         image, label = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
         sizes = (image.shape, label.shape)
-        if (sizes not in self.recordings and len(self.recordings) == MOST_SIZES) or engine.accumulation_steps > 1:
+        if sizes not in self.recordings and len(self.recordings) == MOST_SIZES:
             return engine._iteration(engine, batch)
         engine.network.train()
         if sizes not in self.recordings:
@@ -101,3 +102,8 @@ class RecordedStep:
         loss = engine.loss_function(prediction, label).mean()
         loss.backward()
         return prediction.detach(), loss.detach()
+
+
+def _can_record(engine: Any) -> bool:
+    on_gpu = torch.device(engine.state.device).type == "cuda"
+    return on_gpu and not (engine.amp or engine.accumulation_steps > 1 or isinstance(engine.network, Distributed))
