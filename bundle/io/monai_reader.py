@@ -13,6 +13,7 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from numpy.typing import NDArray
 
 from bundle.errors import InputError
+from bundle.io.kept import read_and_keep
 from bundle.io.names import volume_suffix
 from bundle.io.read import Volume, check_reading, read_volume
 from bundle.io.reading import reading_metadata
@@ -29,13 +30,19 @@ class NiftiReader(ImageReader):
         fill_nonfinite: set NaN and Inf to 0 instead of refusing them.
         frame: which volume of a file of four to seven axes, counted from 0.
         trust: ``"sform"`` or ``"qform"``: which is right where both are there.
+        keep: keep a copy of what is read for :func:`bundle.io.kept.read_again`.
 
     Raises:
         OptionError: when ``frame`` or ``trust`` is none that could be.
     """
 
     def __init__(
-        self, assume_affine: bool = False, fill_nonfinite: bool = False, frame: int | None = None, trust: str = ""
+        self,
+        assume_affine: bool = False,
+        fill_nonfinite: bool = False,
+        frame: int | None = None,
+        trust: str = "",
+        keep: bool = False,
     ) -> None:
         super().__init__()
         check_reading(frame, trust)
@@ -43,6 +50,7 @@ class NiftiReader(ImageReader):
         self.fill_nonfinite = fill_nonfinite
         self.frame = frame
         self.trust = trust
+        self.read_one = read_and_keep if keep else read_volume
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Say whether every name is that of a volume."""
@@ -64,7 +72,7 @@ class NiftiReader(ImageReader):
         """
         if len(img) != 1:
             raise InputError(img[0], f"found {len(img)} files for one image", "a single 3D volume is wanted", "shape")
-        volume = read_volume(img[0], self.assume_affine, self.fill_nonfinite, self.frame, self.trust)
+        volume = self.read_one(img[0], self.assume_affine, self.fill_nonfinite, self.frame, self.trust)
         return volume.data, volume_metadata(volume, self.fill_nonfinite, self.frame, self.trust)
 
 

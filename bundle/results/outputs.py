@@ -14,7 +14,8 @@ from monai.transforms.io.dictionary import SaveImaged
 from monai.transforms.transform import MapTransform
 
 from bundle.errors import FlagWarning
-from bundle.io import Volume, output_path, read_volume, write_label_map
+from bundle.io import Volume, output_path, write_label_map
+from bundle.io.kept import read_again
 from bundle.io.names import printable
 from bundle.io.reading import AS_STORED, Reading, reading_of
 from bundle.io.scale import scale_of
@@ -48,7 +49,7 @@ from bundle.results.reference import DEFAULT_REFERENCES, Reference, read_referen
 from bundle.results.rules import Limit
 from bundle.results.sidecar import bids_sidecar
 from bundle.results.volumes import LabelArray, structure_volumes, write_volumes
-from bundle.warned import warn, warnings_kept
+from bundle.warned import warn
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def save_outputs(
     limits = limits_for(limits or {}, notes.quality)
     map_files = paths.map_files() if notes.maps is not None else []
     with whole_set([*map_files, *astuple(paths)], overwrite) as unfinished:
-        volume, warned = _read_again(source, reading)
+        volume, given = read_again(source, reading)  # its warnings were given when it was segmented
+        warned = [without_folder(warning, volume) for warning in given]
         maps, written = unfinished[: len(map_files)], OutputPaths(*unfinished[len(map_files) :])
         write_label_map(label_map, source, written.label_map, frame=reading.frame, trust=reading.trust)
         evidence = find_evidence(label_map, volume, table, notes, references)
@@ -147,16 +149,6 @@ def find_evidence(
     rows = structure_volumes(label_map, volume.affine, table, references, notes.confidence, soft, quality)
     found = (notes.dropped_mm3(), notes.apart_mm3(), references or {}, volume.grid.source)
     return Evidence(volume.data, label_map, volume.affine, table, rows, *found)
-
-
-def _read_again(source: str | Path, reading: Reading) -> tuple[Volume, list[str]]:
-    """Return a scan and what its reading warned of, without the folder that the scan lies in.
-
-    The warnings were given when it was read for segmentation.
-    """
-    with warnings_kept() as kept:
-        volume = read_volume(source, True, reading.fill_nonfinite, reading.frame, reading.trust)
-    return volume, [without_folder(message, volume) for message in kept]
 
 
 def without_folder(message: Warning | str, volume: Volume) -> str:
