@@ -30,7 +30,7 @@ SOUND = {
 NONSENSE = {
     nonsense.upside_down: {"upside_down"},
     nonsense.one_hemisphere: {"one_side", "missing", "not_a_head"},
-    nonsense.mask: {"not_a_head", "low_confidence", "quality"},
+    nonsense.mask: {"low_confidence", "quality", "one_side"},
     nonsense.noise_in_the_head: {"not_a_head", "low_confidence", "quality"},
     nonsense.lower_half: {"cut"},
 }
