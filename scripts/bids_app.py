@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundle.bids.entities import DEFAULT_SUFFIX, SUFFIXES
+from bundle.choices import BIDS_SUFFIXES, DEFAULT_BIDS_SUFFIX
 from bundle.errors import BundleError, InputError, OptionError
 from scripts.command import make_parser, print_error, run_program
 from scripts.many import add_run_options, check_run_options, exit_code, load_lean, refuse_part, run_and_tell
@@ -44,8 +44,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     label: dict[str, Any] = {"nargs": "+", "metavar": "LABEL"}
     add("--participant-label", "--participant_label", **label, help="these participants, with or without sub-")
     add("--session-label", "--session_label", **label, help="these sessions, with or without ses-")
-    kinds: dict[str, Any] = {"nargs": "+", "choices": SUFFIXES, "metavar": "SUFFIX", "default": [DEFAULT_SUFFIX]}
-    add("--suffix", **kinds, help=f"kinds of images: {', '.join(SUFFIXES)} (default: {DEFAULT_SUFFIX})")
+    kinds: dict[str, Any] = {
+        "nargs": "+",
+        "choices": BIDS_SUFFIXES,
+        "metavar": "SUFFIX",
+        "default": [DEFAULT_BIDS_SUFFIX],
+    }
+    add("--suffix", **kinds, help=f"kinds of images: {', '.join(BIDS_SUFFIXES)} (default: {DEFAULT_BIDS_SUFFIX})")
     add("--bids-filter-file", metavar="FILE", help='JSON: {"t1w": {"acquisition": "mprage", "run": 1}}')
     add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="do not validate BIDS_DIR first")
     add_run_options(parser)

@@ -21,7 +21,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.bids.entities import DEFAULT_SUFFIX, DESCRIPTION, BidsScan
+from bundle.bids.entities import DESCRIPTION, BidsScan
+from bundle.choices import DEFAULT_BIDS_SUFFIX
 from bundle.errors import ExistsError, InputError
 from bundle.io.whole import sweep, whole_file, whole_set
 from bundle.labels import Label
@@ -61,7 +62,7 @@ class DerivativePaths:
         """Return where they go in a derivative."""
         session = [f"ses-{scan.session}"] if scan.session else []
         folder = root.joinpath(f"sub-{scan.subject}", *session, "anat")
-        space = "" if scan.suffix == DEFAULT_SUFFIX else f"_space-{scan.suffix}"
+        space = "" if scan.suffix == DEFAULT_BIDS_SUFFIX else f"_space-{scan.suffix}"
         stem = f"{scan.stem}{space}_{DESC}"
         endings = ("morph.tsv", "dseg.json", "dseg.nii.gz")
         return cls(*(folder / f"{stem}_{ending}" for ending in endings))

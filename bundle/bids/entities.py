@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.choices import BIDS_SUFFIXES, DEFAULT_BIDS_SUFFIX
 from bundle.errors import CohortError, InputError, MissingError
 from bundle.io.names import NIFTI_SUFFIXES, volume_stem
 
-DEFAULT_SUFFIX = "T1w"
-SUFFIXES = (DEFAULT_SUFFIX, "T2w", "FLAIR", "PDw", "T2starw", "inplaneT1", "inplaneT2", "UNIT1")
-"""Of images that a model of any contrast segments; those that BIDS has besides are maps, angiographies or several."""
 DESCRIPTION = "dataset_description.json"
 LONG_NAMES = {
     "subject": "sub", "session": "ses", "acquisition": "acq", "ceagent": "ce", "reconstruction": "rec",
@@ -79,7 +77,7 @@ def anat_scans(
     participants: Sequence[str] | None = None,
     sessions: Sequence[str] | None = None,
     wanted: Mapping[str, Mapping[str, Any]] | None = None,
-    suffixes: Sequence[str] = (DEFAULT_SUFFIX,),
+    suffixes: Sequence[str] = (DEFAULT_BIDS_SUFFIX,),
 ) -> list[BidsScan]:
     """Return the raw images of a data set that have one of the suffixes, in the order of their paths.
 
@@ -129,7 +127,7 @@ def read_filter(path: str | Path) -> dict[str, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise MissingError(path, "no such file", "a filter file is wanted")
-    known = [suffix.lower() for suffix in SUFFIXES]
+    known = [suffix.lower() for suffix in BIDS_SUFFIXES]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         filters = {str(key).lower(): dict(value) for key, value in content.items() if str(key).lower() in known}

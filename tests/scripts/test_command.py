@@ -118,7 +118,7 @@ def test_programs_have_one_frame(name):
 
 def test_lists_of_choices_stand_once():
     lists = [set(value) for value in vars(choices).values() if isinstance(value, tuple)]
-    assert len(lists) == 7
+    assert len(lists) == 8
     for folder in ("bundle", "scripts", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             if path == ROOT / "bundle" / "choices.py":
