@@ -78,6 +78,7 @@ def test_worker_killed_from_outside_costs_an_attempt(client, tmp_path):
     assert sorted(outcome.attempts for outcome in outcomes.values()) in ([1, 1, 1, 1, 2], [1, 1, 1, 2, 2])
 
 
+@pytest.mark.slow
 def test_worker_that_its_nanny_gave_up_comes_back(client):
     gone = dict(client.cluster.workers)
     client.cluster.sync(gone[0].close)

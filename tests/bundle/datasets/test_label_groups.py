@@ -139,6 +139,7 @@ def test_groups_go_through_training_table_evaluation_and_results(run_main, tmp_p
     assert "not in the label table" not in done.stderr
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_leave_ignored_voxels_out(nnunet, tmp_path):
     run = train_on(nnunet, tmp_path / "run", fold=0)
     model = read_model(run)

@@ -72,6 +72,7 @@ def test_training_takes_count_and_names_of_the_labels_from_the_dataset(trained):
     assert "val_mean_dice" in logged
 
 
+@pytest.mark.slow
 def test_inference_writes_the_codes_of_the_training_beside_the_checkpoint(trained, tmp_path):
     folder, output_dir, _ = trained
     scan = folder / "imagesTr" / "case_02.nii.gz"

@@ -84,6 +84,7 @@ def test_without_brains_it_trains_on_heads_alone(folders, tmp_path):
     assert workflow.parser.get_parsed_content("train#dataset").brains == []
 
 
+@pytest.mark.slow
 def test_its_folder_names_the_file_of_the_warps_wherever_it_lies(folders, tmp_path):
     path = tmp_path / "warps.pt"
     write_warps(*load_label_maps(find_label_maps(folders / "heads"), read_labels()), path)
