@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bundle.errors import OptionError
 
@@ -40,7 +39,6 @@ class AveragedWeights(AveragedModel):
         """Register with a trainer: averaged after each step."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.update_parameters(self.source[0]))
 
-    @torch.no_grad()
     def _average(self, averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor | int) -> None:
         decay = min(self.decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(list(averages), list(weights), 1 - decay)  # a few kernels for all of them
+        get_ema_multi_avg_fn(decay)(averages, weights, count)
