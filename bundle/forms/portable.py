@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 
 class SteppedGroupNorm(nn.Module):
-    """Group norm whose mean and variance are taken axis by axis.
+    """Group norm whose mean and variance are taken axis by axis, and no feature map is given another shape.
 
     Runtimes turn PyTorch's group norm into one sum over the millions of voxels of a group and hold it in float32; the
-    logits of a whole head are then off by 0.03. Sums over one axis at a time stay short.
+    logits of a whole head are then off by 0.03. Sums over one axis at a time stay short. To merge the channels of a
+    group into one axis would make them reorder each feature map, whose channels come last there, and back.
 
     Args:
         norm: the norm that is replaced; its weight and bias are shared.
@@ -29,28 +30,26 @@ class SteppedGroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
-        channels = x.shape[1]
-        merged = channels // self.num_groups * x.shape[2]
         # Lists, which TorchScript can add: the tracer compiles a network's ``torch.jit.export`` methods.
-        grouped = x.reshape([x.shape[0], self.num_groups, merged] + list(x.shape[3:]))  # noqa: RUF005
-        centred = grouped - _mean_by_axis(grouped)
-        normalised = (centred * (_mean_by_axis(centred * centred) + self.eps).rsqrt()).reshape(x.shape)
-        per_channel = [channels] + [1] * (x.dim() - 2)
-        return normalised * self.weight.reshape(per_channel) + self.bias.reshape(per_channel)
+        per_channel = [x.shape[1]] + [1] * (x.dim() - 2)
+        centred = x - self._mean(x)
+        scale = (self._mean(centred * centred) + self.eps).rsqrt() * self.weight.reshape(per_channel)
+        return centred * scale + self.bias.reshape(per_channel)
 
-
-def _mean_by_axis(grouped: Tensor) -> Tensor:
-    """Return the mean over all axes but the first two, (B, G, ...) -> (B, G, 1, ...)."""
-    for axis in range(grouped.dim() - 1, 1, -1):
-        grouped = grouped.mean(axis, keepdim=True)
-    return grouped
+    def _mean(self, x: Tensor) -> Tensor:
+        """Return the mean of each channel's group, (B, C, ...) -> (B, C, 1, ...)."""
+        for axis in range(x.dim() - 1, 1, -1):
+            x = x.mean(axis, keepdim=True)
+        grouped = [x.shape[0], self.num_groups, x.shape[1] // self.num_groups]
+        return x.reshape(grouped).mean(2, keepdim=True).expand(grouped).reshape(x.shape)
 
 
 class PointwiseProduct(nn.Module):
     """A 1x1x1 convolution as a matrix product, whose answer has its channels first.
 
     Runtimes compute the convolution with channels last and then reorder the answer, which takes longer than the product
-    for the logits of many classes.
+    for the logits of many classes. The channels of what is multiplied become its last axis, as such runtimes have them,
+    so that nothing is reordered for the product either.
 
     Args:
         convolution: the convolution that is replaced; its weight and bias are shared.
@@ -65,7 +64,8 @@ class PointwiseProduct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map feature maps."""
-        answer = torch.matmul(self.weight.flatten(1), x.flatten(2))
+        voxels = x.movedim(1, -1).flatten(1, -2)  # (B, N, C_in)
+        answer = torch.matmul(self.weight.flatten(1), voxels.transpose(1, 2))
         if self.bias is not None:
             answer = answer + self.bias[:, None]
         return answer.reshape([x.shape[0], self.weight.shape[0]] + list(x.shape[2:]))  # noqa: RUF005
