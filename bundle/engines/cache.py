@@ -40,6 +40,18 @@ def compiled_folder(folder: Path) -> Path | None:
     return compiled if os.access(compiled, os.W_OK) else None
 
 
+def keep_newest(folder: Path, most: int) -> None:
+    """Remove from a folder all files but those of the latest use, whose time is that of their last reading or writing.
+
+    What another process has open stays readable to it.
+    """
+    with contextlib.suppress(OSError):
+        files = {file: file.stat() for file in folder.iterdir() if file.is_file()}
+        used = sorted(files, key=lambda file: max(files[file].st_atime_ns, files[file].st_mtime_ns))
+        for file in used[: max(0, len(used) - most)]:
+            file.unlink(missing_ok=True)
+
+
 def content_key(network: nn.Module, checkpoint: str | Path | None, packages: Iterable[str]) -> str:
     """Return a hexadecimal key for weights, structure, source code and the versions of packages.
 

@@ -14,15 +14,9 @@ from torch import nn
 
 from bundle.engines.cache import cache_folder, cached, compiled_folder, content_key
 from bundle.engines.choose import READERS, Choice, choose
+from bundle.engines.converted import OnnxNetwork, OpenVinoNetwork
 from bundle.engines.ensemble import EnsembleNetwork
-from bundle.engines.networks import (
-    EngineNetwork,
-    OnnxNetwork,
-    OpenVinoNetwork,
-    TorchNetwork,
-    outputs_of,
-    read_torchscript,
-)
+from bundle.engines.networks import EngineNetwork, TorchNetwork, outputs_of, read_torchscript
 from bundle.errors import ExportError
 from bundle.forms import FORMS, Form, Source
 from bundle.forms.sidecar import check_sidecar

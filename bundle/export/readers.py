@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bundle.engines.networks import OnnxNetwork, OpenVinoNetwork, outputs_of, read_torchscript
+from bundle.engines.converted import OnnxNetwork, OpenVinoNetwork
+from bundle.engines.networks import outputs_of, read_torchscript
 from bundle.errors import ExportError
 
 Run = Callable[[Tensor], Sequence[Tensor]]

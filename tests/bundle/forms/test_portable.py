@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from bundle.engines.networks import OpenVinoNetwork
+from bundle.engines.converted import OpenVinoNetwork
 from bundle.forms.openvino import convert_openvino, write_openvino
-from bundle.forms.portable import PointwiseProduct, SteppedGroupNorm, portable
+from bundle.forms.portable import PointwiseProduct, SteppedGroupNorm, SteppedPositionGrid, portable
+from networks.position import PositionGrid
 from tests.tiny_network import tiny_network
 
 
@@ -30,6 +31,15 @@ def test_pointwise_product_is_the_convolution(bias):
     product = PointwiseProduct(convolution)
     torch.testing.assert_close(product(x), convolution(x), atol=1e-12, rtol=0)
     torch.testing.assert_close(torch.jit.script(product)(x), convolution(x), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("points", [(12, 14, 12), (3, 1, 5)])
+@pytest.mark.parametrize("size", [(12, 16, 10), (12, 14, 12), (2, 3, 2), (20, 25, 21), (1, 1, 1)])
+def test_stepped_position_grid_is_the_position_grid(points, size):
+    position = PositionGrid(4, points, init_std=1.0).double()
+    stepped = SteppedPositionGrid(position)
+    torch.testing.assert_close(stepped(*size), position(*size), atol=1e-12, rtol=0)
+    torch.testing.assert_close(torch.jit.script(stepped)(*size), position(*size), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +66,10 @@ def test_portable_copies_and_leaves_the_network_alone():
     torch.testing.assert_close(copied(image), network(image), atol=1e-4, rtol=1e-5)
 
 
-def test_stepped_group_norm_is_why_a_large_window_agrees(tmp_path):
-    network = nn.Sequential(nn.Conv3d(1, 16, 1), nn.GroupNorm(2, 16)).eval().requires_grad_(False)
+@pytest.mark.parametrize("width", [1, 3])  # of a convolution whose channels come first, and one where they come last
+def test_stepped_group_norm_is_why_a_large_window_agrees(width, tmp_path):
+    convolution = nn.Conv3d(1, 16, width, padding=width // 2)
+    network = nn.Sequential(convolution, nn.GroupNorm(2, 16)).eval().requires_grad_(False)
     image = torch.rand(1, 1, 96, 112, 96)
     image[:, :, :40] = 0  # air
     exact = network.double()(image.double())
@@ -68,3 +80,9 @@ def test_stepped_group_norm_is_why_a_large_window_agrees(tmp_path):
         errors.append((OpenVinoNetwork(tmp_path / "model.xml", bfloat16=False)(image) - exact).abs().max().item())
     assert errors[1] < 2e-5
     assert errors[1] < errors[0] / 3
+
+
+def test_no_operation_of_the_portable_network_is_one_that_openvino_folds_wrongly():
+    for network in (tiny_network(), tiny_network(attention="pooled", num_outputs=2)):
+        names = {operation.get_type_name() for operation in convert_openvino(portable(network)).get_ops()}
+        assert "Interpolate" not in names
