@@ -136,8 +136,9 @@ def keep_freed_memory() -> bool:
 
     PyTorch's feature maps are hundreds of megabytes each; fresh memory from the system costs a page fault every 4 KiB,
     up to half of the time of a training step on a CPU. The price is memory that lies between tensors of other sizes,
-    which grows with every step whose window is of another size: ``give_back_freed_memory`` now and then. Inference
-    keeps it while the network runs, see ``freed_memory_kept``.
+    which grows with every step whose window is of another size: ``give_back_freed_memory`` now and then. Programs that
+    segment scans keep it too (``bundle.inference.kept_memory``); elsewhere inference does so while the network runs,
+    see ``freed_memory_kept``.
 
     Returns:
         Whether it was done; other C libraries have no such setting.

@@ -142,6 +142,7 @@ def run_and_tell(
 def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) -> Iterator[Runner]:
     """Start what segments scans, as the options have it, and end it with the block."""
     from bundle.cohort.run import InProcess
+    from bundle.machine import keep_freed_memory
 
     settings = _settings(options, output_dir)
     if getattr(options, "collect", False):
@@ -150,6 +151,8 @@ def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) ->
         yield Collector(cohort.cases, settings.output_dir)
         return
     if options.workers == 0 and not (options.scheduler or options.cluster):
+        if options.own_process:  # a worker's would count against what Dask allows it
+            keep_freed_memory()
         yield InProcess(settings, options.retries)
         return
     from bundle.cohort.clusters import batch_cluster, has_dashboard, local_workers, running_cluster

@@ -36,13 +36,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     add_scan_options(parser)
     options = parser.parse_args(arguments)
-    options.lean = False
+    options.own_process = False
     return options
 
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs, say what is left out, and return the number of those that failed."""
-    if options.lean:
+    if options.own_process and is_shipped(options):
         load_monai_alone()
 
     from bundle.cohort.cases import find_cases
@@ -72,7 +72,10 @@ def segment_all(cohort: Cohort, options: argparse.Namespace, record: RunRecord) 
 
     from bundle.cohort.messages import Settings
     from bundle.cohort.run import InProcess
+    from bundle.machine import keep_freed_memory
 
+    if options.own_process:
+        keep_freed_memory()
     given = (config_of(options), overrides_of(options), options.output_dir)
     settings = Settings(*given, overwrite=options.overwrite, resume=False)
     runner = InProcess(settings, show=tqdm.write if len(cohort.cases) == 1 else None)
@@ -108,7 +111,7 @@ def tell(outcome: Outcome, record: RunRecord, output_dir: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code."""
     options = parse_arguments(arguments)
-    options.lean = __name__ == "__main__" and is_shipped(options)  # a caller in Python may use MONAI afterwards
+    options.own_process = __name__ == "__main__"  # a caller in Python may use MONAI afterwards
     return run_program(run, options)
 
 

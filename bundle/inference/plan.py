@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from bundle.errors import InputError, OptionError
-from bundle.inference.calibration import Calibration, Calibrations, resident
+from bundle.inference.calibration import Calibration, Calibrations
 from bundle.inference.confidence import SLAB_BYTES
 from bundle.inference.finalists import Finalists
+from bundle.inference.kept_memory import held_memory
 from bundle.inference.ranking import bytes_together
 from bundle.inference.restore import PROBABILITY_BYTES
 from bundle.inference.slabs import Windows
@@ -89,6 +90,11 @@ class Plan:
         return max(self.calibration.bytes, logits) if self.calibration else logits
 
     @property
+    def usual_bytes(self) -> int:
+        """Bytes of the windows and their sums if the network were the shipped one, whatever is known of it."""
+        return self.slab_bytes + USUAL_BYTES * prod(self.windows.window) * self.windows.batch
+
+    @property
     def more_bytes(self) -> int:
         """Bytes that come on top of what the process holds."""
         channels = self.scan_voxels * (1 if self.classes <= UINT8_CLASSES else 2)
@@ -131,8 +137,14 @@ class Plan:
 
 
 def room_for(max_memory: int | None, held: int) -> int | None:
-    """Return the bytes that may come on top of what the process holds, ``None`` where nobody knows."""
+    """Return the bytes that may come on top of what the process holds, ``None`` where nobody knows.
+
+    Args:
+        max_memory: most bytes that it may hold.
+        held: bytes that it holds; what it keeps beyond them for the next scan is there to be used.
+    """
     free = available_memory()
+    free = None if free is None else free + max(0, held_memory() - held)
     if max_memory is None:
         return free
     return max_memory - held if free is None else min(free, max_memory - held)
@@ -190,11 +202,3 @@ def _smaller(plan: Plan, calibrations: Calibrations) -> Iterator[Plan]:
             window[axis] = max(STEP, window[axis] // STEP * STEP)
         windows = replace(plan.windows, window=tuple(window))
         yield replace(plan, windows=windows, calibration=calibrations.find(window, windows.batch))
-
-
-def held_memory() -> int:
-    """Return the bytes that this process holds, 0 where the system does not say."""
-    try:
-        return resident()
-    except OSError:
-        return 0

@@ -28,7 +28,8 @@ from bundle.inference.aligned import Affine
 from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
 from bundle.inference.components import one_piece_channels
 from bundle.inference.judged import judged
-from bundle.inference.plan import Plan, held_memory, is_scarce, make_plan, parse_size
+from bundle.inference.kept_memory import KEPT
+from bundle.inference.plan import Plan, is_scarce, make_plan, parse_size
 from bundle.inference.reduction import Reduction, lies_on_grid
 from bundle.inference.slabs import Windows, logit_blocks
 from bundle.inference.soft import add_planes, map_channels
@@ -154,7 +155,7 @@ class StreamInferer(WindowInferer):
             watch = Watch(self.averaging(judging or network))
             name = str(item.meta.get("filename_or_obj", "image"))
             on_grid = not self.mapped and lies_on_grid(to_grid, image.shape[2:], shape)
-            plan = self._plan(name, image, watch.network, shape, calibrations, on_grid)
+            plan, anew = self._plan(name, image, watch.network, shape, calibrations, on_grid)
             started = time.perf_counter()
             if judging is not None:
                 judging.several = not plan.windows.single
@@ -165,7 +166,7 @@ class StreamInferer(WindowInferer):
             rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
         if judging is not None:
             result = result[0], replace(result[1], quality=judging.quality())
-        if self.remember and watch.bytes is not None:
+        if self.remember and anew and watch.bytes is not None:
             measured = (watch.bytes, watch.seconds / watch.windows, rest)
             calibrations.keep(Calibration(plan.windows.window, plan.windows.batch, *measured))
         return result
@@ -178,11 +179,13 @@ class StreamInferer(WindowInferer):
         shape: Sequence[int],
         calibrations: Calibrations,
         on_grid: bool,
-    ) -> Plan:
-        """Return what a scan will take, and show it."""
+    ) -> tuple[Plan, bool]:
+        """Return what a scan will take, and whether its memory is asked for anew; and show it."""
         windows = self.windows(image.shape[2:])
         known = calibrations.find(windows.window, windows.batch)
-        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory(), on_grid)
+        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, KEPT.held(), on_grid)
+        anew = KEPT.make_ready(plan.usual_bytes)
+        plan = replace(plan, held=KEPT.held())
         if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):
             calibrations = Tried(calibrations, tried)
             plan = replace(plan, calibration=calibrations.find(windows.window, windows.batch))
@@ -191,7 +194,7 @@ class StreamInferer(WindowInferer):
         logger.info(f"Plan: {plan.line()}.")
         if self.show is not None:
             self.show(f"plan {plan.line()}")
-        return plan
+        return plan, anew
 
     @contextmanager
     def _progress(self, plan: Plan) -> Iterator[Callable[[int], None]]:

@@ -73,6 +73,6 @@ class WindowInferer(SlidingWindowInferer):
 
 
 def memory_for(network: Callable[..., Any], image: Tensor) -> AbstractContextManager[None]:
-    """Return the context in which freed memory is kept while PyTorch computes on a CPU."""
-    in_torch = getattr(network, "engine", "torch") in ("torch", "torchscript")
-    return freed_memory_kept() if in_torch and image.device.type == "cpu" else nullcontext()
+    """Return the context in which freed memory is kept while a network computes on a CPU."""
+    keeping = getattr(network, "engine", "torch") in ("torch", "torchscript", "openvino")
+    return freed_memory_kept() if keeping and image.device.type == "cpu" else nullcontext()

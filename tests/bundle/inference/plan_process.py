@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from bundle.inference import StreamInferer
 from bundle.inference.calibration import Calibrations, memory_growth
-from bundle.inference.plan import Plan, held_memory
+from bundle.inference.kept_memory import held_memory
+from bundle.inference.plan import Plan
 from tests.threads import one_thread
 
 CPU = torch.device("cpu")
