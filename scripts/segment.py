@@ -74,7 +74,7 @@ def segment_all(cohort: Cohort, options: argparse.Namespace, record: RunRecord) 
     from bundle.cohort.run import InProcess
     from bundle.machine import keep_freed_memory
 
-    if options.own_process:
+    if options.own_process and len(cohort.cases) > 1:
         keep_freed_memory()
     given = (config_of(options), overrides_of(options), options.output_dir)
     settings = Settings(*given, overwrite=options.overwrite, resume=False)
