@@ -90,6 +90,7 @@ def main() -> None:
         rows = []
         for engine in options.engines:
             for precision in precisions:
+                content.parse(True)  # a network of its own, since an engine may change it
                 weights = content.get_parsed_content("network_def"), content.get_parsed_content("checkpoint")
                 try:
                     segmenter.network = load_network(*weights, engine, precision)
