@@ -70,14 +70,18 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def available_memory() -> int | None:
+def available_memory(wanted: int = 0) -> int | None:
     """Return the bytes that this process may still allocate, ``None`` where the system does not say.
 
     The smallest of what the machine has free, what the control groups of the process leave (``memory.max`` of
-    version 2, ``memory.limit_in_bytes`` of version 1) and what its own limit does (``ulimit -v``, RLIMIT_AS).
+    version 2, ``memory.limit_in_bytes`` of version 1) and what its own limit does (``ulimit -v``, RLIMIT_AS). Where
+    that is less than ``wanted``, what ``keep_freed_memory`` keeps is given back first.
     """
     room = [_meminfo("/proc/meminfo", "MemAvailable"), *map(_cgroup_room, _cgroups()), _address_space_room()]
     known = [size for size in room if size is not None]
+    if known and min(known) < wanted and freed_memory_is_kept():
+        give_back_freed_memory()
+        return available_memory()
     return max(0, min(known)) if known else None
 
 

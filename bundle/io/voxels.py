@@ -79,7 +79,8 @@ def _check_expansion(info: Inspection, whole: int) -> None:
 
 
 def _check_memory(info: Inspection, size: int) -> None:
-    needed, free = size + prod(info.shape) * FLOAT_BYTES, available_memory()
+    needed = size + prod(info.shape) * FLOAT_BYTES
+    free = available_memory(needed)
     if free is not None and needed > free:
         found = f"does not fit in memory: {needed / 2**20:.0f} MiB for {info.shape}, {free / 2**20:.0f} MiB are free"
         raise InputError(info.path, found, "a smaller volume, or more memory, is wanted", "memory")

@@ -47,6 +47,28 @@ def test_nothing_is_kept_where_nobody_asked_for_it(host):
     assert all(after - found[0][1] < 20 << 20 for *_, after, _ in found)
 
 
+SCARCE = """
+import torch
+from bundle.inference.kept_memory import held_memory
+from bundle.machine import available_memory, keep_freed_memory
+keep_freed_memory()
+before = held_memory()
+tensor = torch.ones(300 << 18)
+del tensor
+kept = held_memory() - before
+assert available_memory(1) > 1
+assert held_memory() - before >= kept
+available_memory(1 << 60)
+print(kept >> 20, held_memory() - before >> 20)
+"""
+
+
+def test_what_is_kept_is_given_back_where_memory_is_scarce(host):
+    kept, left = map(int, host.run("-c", SCARCE).stdout.split())
+    assert kept >= 290
+    assert left < 20
+
+
 SCANS = """
 import json, sys
 from pathlib import Path
