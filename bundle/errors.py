@@ -181,7 +181,14 @@ class FlagWarning(BundleWarning):
     """A result that somebody should look at twice; one line that names the scan and says why."""
 
 
-NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "could not create a memory object")
+NO_MEMORY = (
+    "allocate memory",
+    "failed to allocate",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "could not create a memory object",
+)
 """Parts of what PyTorch, oneDNN, OpenVINO, ONNX Runtime and CUDA say when an allocation fails, in lower case."""
 
 

@@ -123,6 +123,7 @@ class OpenVinoNetwork(ConvertedNetwork):
 
         Raises:
             ValueError: when the model takes no image of this shape.
+            MemoryError: when it gives nothing back, which it does where an allocation failed.
         """
         array = image.detach().cpu().contiguous().numpy()
         try:
@@ -131,6 +132,8 @@ class OpenVinoNetwork(ConvertedNetwork):
             found = self._answer(array)
         except RuntimeError as error:
             raise ValueError(f"OpenVINO refused an image of shape {tuple(image.shape)} ({last_line(error)})") from error
+        if not found[0].numel():
+            raise MemoryError("OpenVINO gave an empty answer")
         return [part.to(image.device) for part in found]
 
     def _compile(self, shape: tuple[int, ...]) -> None:

@@ -115,6 +115,7 @@ def test_monai_run_ends_in_one_line_without_the_log_of_an_error(segment, tmp_pat
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ..."),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:66:\nstd::bad_alloc"),
+        RuntimeError("Exception from src/plugins/intel_cpu:\nFailed to allocate 402653248 bytes of memory"),
     ],
 )
 def test_each_library_s_word_for_it_is_told_as_memory(error):
