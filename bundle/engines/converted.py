@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT_COMPILED = 16
-"""Models compiled by OpenVINO that the cache keeps, one for each shape of an image: 17 MB each for the brain's."""
+"""Models compiled by OpenVINO that the cache keeps, one for each shape of an image; each holds the weights."""
 
 
 class ConvertedNetwork(EngineNetwork):

@@ -1,8 +1,8 @@
 """Memory that a process keeps from scan to scan, see ``bundle.machine.keep_freed_memory``.
 
-A head's feature maps are a gigabyte and a half, in which fresh memory costs half a second of page faults. What was kept
-of a scan serves one that takes no more; before one that takes more it is given back, since larger tensors find no place
-between what lies there (``tests/bundle/inference/test_kept_memory.py``).
+Fresh pages for a head's feature maps are a quarter of a scan's time (``benchmarks.end_to_end --only batch``). What was
+kept of a scan serves one that takes no more; before one that takes more it is given back, since larger tensors find no
+place between what lies there (``tests/bundle/inference/test_kept_memory.py``).
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class Plan:
 
     @property
     def usual_bytes(self) -> int:
-        """Bytes of the windows and their sums if the network were the shipped one, whatever is known of it."""
-        return self.slab_bytes + USUAL_BYTES * prod(self.windows.window) * self.windows.batch
+        """Bytes of a call of the network if it were the shipped one, whatever is known of it."""
+        return USUAL_BYTES * prod(self.windows.window) * self.windows.batch
 
     @property
     def more_bytes(self) -> int:
@@ -153,8 +153,7 @@ def room_for(max_memory: int | None, held: int) -> int | None:
 def is_scarce(plan: Plan, max_memory: int | None) -> bool:
     """Tell whether a scan may not fit into memory, should a window take what the shipped network's does."""
     room = room_for(max_memory, plan.held)
-    usual = prod(plan.windows.window) * plan.windows.batch * USUAL_BYTES
-    return room is not None and plan.more_bytes + usual > room / 2
+    return room is not None and plan.more_bytes + plan.usual_bytes > room / 2
 
 
 def make_plan(

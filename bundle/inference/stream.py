@@ -184,7 +184,7 @@ class StreamInferer(WindowInferer):
         windows = self.windows(image.shape[2:])
         known = calibrations.find(windows.window, windows.batch)
         plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, KEPT.held(), on_grid)
-        anew = KEPT.make_ready(plan.usual_bytes)
+        anew = KEPT.make_ready(plan.slab_bytes + plan.usual_bytes)
         plan = replace(plan, held=KEPT.held())
         if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):
             calibrations = Tried(calibrations, tried)
