@@ -132,7 +132,7 @@ def _cgroup_room(folder: Path) -> int | None:
     return None
 
 
-_kept_for_good = False
+_kept_for_good = _to_be_kept = False
 
 
 def keep_freed_memory() -> bool:
@@ -140,9 +140,8 @@ def keep_freed_memory() -> bool:
 
     PyTorch's feature maps are hundreds of megabytes each; fresh memory from the system costs a page fault every 4 KiB,
     up to half of the time of a training step on a CPU. The price is memory that lies between tensors of other sizes,
-    which grows with every step whose window is of another size: ``give_back_freed_memory`` now and then. Programs that
-    segment scans keep it too (``bundle.inference.kept_memory``); elsewhere inference does so while the network runs,
-    see ``freed_memory_kept``.
+    which grows with every step whose window is of another size: ``give_back_freed_memory`` now and then. Inference
+    keeps it while the network runs, see ``freed_memory_kept``.
 
     Returns:
         Whether it was done; other C libraries have no such setting.
@@ -152,22 +151,35 @@ def keep_freed_memory() -> bool:
     return _kept_for_good
 
 
+def keep_freed_memory_from_first_use() -> None:
+    """Let ``freed_memory_kept`` give nothing back at its end, and what comes after keep freed memory too.
+
+    For programs that segment scan after scan (``bundle.inference.kept_memory``). What is loaded before is left alone:
+    glibc takes address space ahead once it keeps, of which there may be little (``ulimit -v``).
+    """
+    global _to_be_kept
+    _to_be_kept = True
+
+
 def freed_memory_is_kept() -> bool:
-    """Tell whether ``keep_freed_memory`` was called."""
+    """Tell whether freed memory is kept from now on."""
     return _kept_for_good
 
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """Keep freed memory inside the context, and give back to the system what is free at its end."""
+    global _kept_for_good
     if _kept_for_good or not _set_malloc(KEPT):
         yield
         return
+    _kept_for_good = _to_be_kept
     try:
         yield
     finally:
-        _set_malloc(GIVEN_BACK)
-        give_back_freed_memory()
+        if not _kept_for_good:
+            _set_malloc(GIVEN_BACK)
+            give_back_freed_memory()
 
 
 def give_back_freed_memory() -> None:

@@ -142,7 +142,7 @@ def run_and_tell(
 def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) -> Iterator[Runner]:
     """Start what segments scans, as the options have it, and end it with the block."""
     from bundle.cohort.run import InProcess
-    from bundle.machine import keep_freed_memory
+    from bundle.machine import keep_freed_memory_from_first_use
 
     settings = _settings(options, output_dir)
     if getattr(options, "collect", False):
@@ -152,7 +152,7 @@ def make_runner(cohort: Cohort, options: argparse.Namespace, output_dir: str) ->
         return
     if options.workers == 0 and not (options.scheduler or options.cluster):
         if options.own_process:  # a worker's would count against what Dask allows it
-            keep_freed_memory()
+            keep_freed_memory_from_first_use()
         yield InProcess(settings, options.retries)
         return
     from bundle.cohort.clusters import batch_cluster, has_dashboard, local_workers, running_cluster

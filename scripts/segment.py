@@ -72,10 +72,10 @@ def segment_all(cohort: Cohort, options: argparse.Namespace, record: RunRecord) 
 
     from bundle.cohort.messages import Settings
     from bundle.cohort.run import InProcess
-    from bundle.machine import keep_freed_memory
+    from bundle.machine import keep_freed_memory_from_first_use
 
     if options.own_process and len(cohort.cases) > 1:
-        keep_freed_memory()
+        keep_freed_memory_from_first_use()
     given = (config_of(options), overrides_of(options), options.output_dir)
     settings = Settings(*given, overwrite=options.overwrite, resume=False)
     runner = InProcess(settings, show=tqdm.write if len(cohort.cases) == 1 else None)

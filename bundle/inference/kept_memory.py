@@ -1,4 +1,4 @@
-"""Memory that a process keeps from scan to scan, see ``bundle.machine.keep_freed_memory``.
+"""Memory that a process keeps from scan to scan, see ``bundle.machine``.
 
 Fresh pages for a head's feature maps are a quarter of a scan's time (``benchmarks.end_to_end --only batch``). What was
 kept of a scan serves one that takes no more; before one that takes more it is given back, since larger tensors find no

@@ -75,14 +75,16 @@ from pathlib import Path
 import torch
 from bundle.inference import StreamInferer
 from bundle.inference.calibration import Calibrations
-from bundle.machine import keep_freed_memory
+from bundle.machine import freed_memory_is_kept, keep_freed_memory_from_first_use
 from tests.bundle.inference.plan_process import CPU, Wide, image_of
-keep_freed_memory()
+keep_freed_memory_from_first_use()
+assert not freed_memory_is_kept()
 inferer, network, found = StreamInferer((120, 120, 140), cache_dir=sys.argv[1]), Wide(), []
 for length in (120, 60, 60, 120, 140):
     inferer(image_of((100, 100, length)), network)
     known = Calibrations(network, CPU, Path(sys.argv[1])).find((100, 100, 100), 1)
     found.append([inferer.plan.bytes, known.bytes])
+    assert freed_memory_is_kept()
 print(json.dumps(found))
 """
 
