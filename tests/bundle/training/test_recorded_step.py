@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import SimpleInferer
@@ -89,15 +90,16 @@ def test_sizes_beyond_the_most_are_computed_without_a_graph():
     assert len(losses) == len(edges)
 
 
-@needs_gpu
-def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(device):
     weights = {}
 
     def loss(prediction, label):
         return prediction.mean() * float("nan")
 
     with pytest.raises(TrainingError, match="step 1, epoch 1: found a loss of nan"):
-        trained(RecordedStep(), [16], "cuda", [Keep(weights), FiniteLoss()], loss)
+        trained(RecordedStep(), [16], device, [Keep(weights), FiniteLoss()], loss)
+    assert len(weights) > 1
     assert all(torch.equal(weights[name], value) for name, value in weights["network"].named_parameters())
 
 
@@ -122,5 +124,8 @@ class Keep:
         self.weights = weights
 
     def attach(self, engine):
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine):
         self.weights["network"] = engine.network
         self.weights.update({name: value.detach().clone() for name, value in engine.network.named_parameters()})
