@@ -15,10 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bundle.choices import BIDS_SUFFIXES, DEFAULT_BIDS_SUFFIX
+from bundle.choices import DEFAULT_BIDS_SUFFIX
 from bundle.errors import BundleError, InputError, OptionError
 from scripts.command import make_parser, print_error, run_program
-from scripts.many import add_run_options, check_run_options, exit_code, load_lean, refuse_part, run_and_tell
+from scripts.many import (
+    add_run_options,
+    add_suffix_option,
+    check_run_options,
+    exit_code,
+    load_lean,
+    refuse_part,
+    run_and_tell,
+)
 from scripts.pages import write_pages
 from scripts.scan_options import add_scan_options
 
@@ -44,13 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     label: dict[str, Any] = {"nargs": "+", "metavar": "LABEL"}
     add("--participant-label", "--participant_label", **label, help="these participants, with or without sub-")
     add("--session-label", "--session_label", **label, help="these sessions, with or without ses-")
-    kinds: dict[str, Any] = {
-        "nargs": "+",
-        "choices": BIDS_SUFFIXES,
-        "metavar": "SUFFIX",
-        "default": [DEFAULT_BIDS_SUFFIX],
-    }
-    add("--suffix", **kinds, help=f"kinds of images: {', '.join(BIDS_SUFFIXES)} (default: {DEFAULT_BIDS_SUFFIX})")
+    add_suffix_option(parser, "kinds of images", [DEFAULT_BIDS_SUFFIX])
     add("--bids-filter-file", metavar="FILE", help='JSON: {"t1w": {"acquisition": "mprage", "run": 1}}')
     add("--skip-bids-validation", "--skip_bids_validation", action="store_true", help="do not validate BIDS_DIR first")
     add_run_options(parser)
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the level asks for and return the number of scans without a result."""
     load_lean(options)
 
-    from bundle.bids.entities import anat_scans, read_filter
+    from bundle.bids.entities import anat_scans, no_images, read_filter
     from bundle.cohort.cases import Cohort
     from bundle.cohort.lock import output_lock
     from bundle.cohort.messages import Case
@@ -75,8 +77,7 @@ def run(options: argparse.Namespace) -> int:
     wanted = read_filter(options.bids_filter_file) if options.bids_filter_file else None
     scans = anat_scans(source, options.participant_label, options.session_label, wanted, options.suffix)
     if not scans:
-        kinds = " or ".join(f"_{suffix}" for suffix in options.suffix)
-        raise InputError(source, f"found no {kinds} image that is asked for", "at least one is wanted", "missing")
+        raise no_images(source, options.suffix)
     _check_places(source, root)
     options.collect = options.analysis_level == "group"
     if not (options.skip_bids_validation or options.collect):

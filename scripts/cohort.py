@@ -15,7 +15,15 @@ import sys
 
 from bundle.errors import OptionError
 from scripts.command import make_parser, print_error, run_program
-from scripts.many import add_run_options, check_run_options, exit_code, load_lean, refuse_part, run_and_tell
+from scripts.many import (
+    add_run_options,
+    add_suffix_option,
+    check_run_options,
+    exit_code,
+    load_lean,
+    refuse_part,
+    run_and_tell,
+)
 from scripts.pages import write_pages
 from scripts.scan_options import add_scan_options
 
@@ -26,6 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="scan, folder, list (.txt), table (.tsv) or BIDS data set")
     add("--recursive", action="store_true", help="walk the folders inside folders too")
+    add_suffix_option(parser, "kinds of images of BIDS data sets")
     add("--output-dir", required=True, metavar="DIR", help="folder of the results and tables")
     add_run_options(parser)
     add("--collect", action="store_true", help="write the tables from the results that are there, segment nothing")
@@ -44,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from bundle.cohort.lock import output_lock
     from bundle.results.plan import check_output_dir
 
-    cohort = find_cases(options.inputs, options.recursive)
+    cohort = find_cases(options.inputs, options.recursive, suffixes=options.suffix)
     part = _shard(options.shard)
     if part:
         refuse_part(options, "--collect without --shard")

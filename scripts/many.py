@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from bundle.choices import BIDS_SUFFIXES, DEFAULT_BIDS_SUFFIX
 from bundle.errors import OptionError
 from bundle.lean import load_monai_alone
 from scripts.command import FAILED
@@ -43,6 +44,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--pages", action="store_true", help="write a page for each scan and an index of all, see docs/pages.md")
     text = "marks that a page exported, for the table; may be given again"
     add("--ratings", action="append", default=[], metavar="FILE", help=text)
+
+
+def add_suffix_option(parser: argparse.ArgumentParser, what: str, default: list[str] | None = None) -> None:
+    """Give a parser the option on which images of a BIDS data set are segmented; ``what`` begins its help."""
+    text = f"{what}: {', '.join(BIDS_SUFFIXES)} (default: {DEFAULT_BIDS_SUFFIX})"
+    parser.add_argument("--suffix", nargs="+", choices=BIDS_SUFFIXES, metavar="SUFFIX", default=default, help=text)
 
 
 def check_run_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -142,6 +142,13 @@ def _by_keys_of_names(wanted: Mapping[str, Any]) -> dict[str, Any]:
     return {LONG_NAMES.get(str(key), str(key)): value for key, value in wanted.items() if key not in NO_ENTITIES}
 
 
+def no_images(root: str | Path, suffixes: Sequence[str]) -> InputError:
+    """Return the error of a data set that has no image that is asked for."""
+    kinds = " or ".join(f"_{suffix}" for suffix in suffixes)
+    wanted = "at least one is wanted; --suffix takes other kinds of images"
+    return InputError(root, f"found no {kinds} image that is asked for", wanted, "missing")
+
+
 def _raw_images(root: Path, suffixes: Sequence[str]) -> list[Path]:
     try:
         from ancpbids.pybids_compat import BIDSLayout

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundle.bids.entities import anat_scans, is_bids_root
+from bundle.bids.entities import anat_scans, is_bids_root, no_images
+from bundle.choices import DEFAULT_BIDS_SUFFIX
 from bundle.cohort.messages import FAILED, TEXT, Case, Outcome, Result
 from bundle.errors import BundleError, InputError, OptionError, one_line
 from bundle.io.discover import Listing, list_inputs
@@ -71,21 +72,29 @@ class Cohort:
         ]
 
 
-def find_cases(inputs: Iterable[str | Path], recursive: bool = False, plain: bool = False) -> Cohort:
+def find_cases(
+    inputs: Iterable[str | Path], recursive: bool = False, plain: bool = False, suffixes: Sequence[str] | None = None
+) -> Cohort:
     """Return the scans that inputs stand for.
 
     Args:
         inputs: volumes, folders, lists and tables of volumes, BIDS data sets.
         recursive: walk the folders inside folders too.
         plain: take volumes and folders alone, and paths as they are given.
+        suffixes: kinds of images of BIDS data sets; ``T1w`` alone where ``None``.
 
     Raises:
+        OptionError: when there are suffixes and no BIDS data set.
         InputError: when a list or a table cannot be read, or an id can be no folder's name.
     """
     cohort = Cohort()
     first: dict[str, str] = {}
-    for entry in map(str, inputs):
-        for case in _plain_cases(entry, recursive, cohort) if plain else _cases(entry, recursive, cohort):
+    entries = list(map(str, inputs))
+    if suffixes and not any(map(is_bids_root, entries)):
+        raise OptionError("suffix", "found no BIDS data set among the inputs", "one is wanted, whose images it chooses")
+    kinds = suffixes or (DEFAULT_BIDS_SUFFIX,)
+    for entry in entries:
+        for case in _plain_cases(entry, recursive, cohort) if plain else _cases(entry, recursive, kinds, cohort):
             if case.id in first:
                 found = f"found the name {case.id} in {first[case.id]} too"
                 wanted = "one output for each scan is wanted"
@@ -98,10 +107,13 @@ def find_cases(inputs: Iterable[str | Path], recursive: bool = False, plain: boo
     return cohort
 
 
-def _cases(entry: str, recursive: bool, cohort: Cohort) -> Iterator[Case]:
+def _cases(entry: str, recursive: bool, suffixes: Sequence[str], cohort: Cohort) -> Iterator[Case]:
     path = Path(entry)
-    if path.is_dir() and is_bids_root(path):
-        yield from (_by_name(str(scan.path)) for scan in anat_scans(path))
+    if is_bids_root(path):
+        scans = anat_scans(path, suffixes=suffixes)
+        if not scans:
+            cohort.refused.append((Case(path.resolve().name, entry), no_images(path, suffixes)))
+        yield from (_by_name(str(scan.path)) for scan in scans)
     elif path.suffix.lower() == TABLE_SUFFIX and path.is_file():
         yield from _table_cases(path)
     elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
@@ -131,7 +143,10 @@ def _lines(path: Path) -> list[str]:
         raise InputError(
             path, f"cannot be read ({error.strerror})", "a list of scans is wanted", "unreadable"
         ) from error
-    return [os.path.join(path.parent, line.strip()) for line in lines if line.strip()]
+    paths = [os.path.join(path.parent, line.strip()) for line in lines if line.strip()]
+    if not paths:
+        raise InputError(path, "found no line", "the path of a scan in each line is wanted")
+    return paths
 
 
 def _table_cases(path: Path) -> Iterator[Case]:

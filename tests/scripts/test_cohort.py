@@ -10,6 +10,7 @@ import pytest
 
 from bundle.cohort.lock import output_lock
 from bundle.provenance import sha256
+from tests.bundle.bids.made import T2W, write_bids_set
 from tests.bundle.cohort.made import options, write_scans
 from tests.labelled import make_pair, write_nifti
 
@@ -141,6 +142,18 @@ def test_what_cannot_run_at_all_ends_with_two(again, arguments, found):
     done = again(*arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert found in done.stderr
+
+
+def test_images_of_another_kind_of_a_bids_data_set_are_segmented_when_asked_for(first, run_main, tmp_path):
+    pytest.importorskip("ancpbids")
+    write_bids_set(tmp_path / "set")
+    rest = ["--output-dir", tmp_path / "out", *options(first[0]), "--workers", "0"]
+    done = run_main("scripts.cohort", tmp_path / "set", "--suffix", "T2w", *rest)
+    assert done.returncode == 0
+    assert {name: row["status"] for name, row in rows(tmp_path / "out/cohort.tsv").items()} == {T2W: "done"}
+    none = run_main("scripts.cohort", tmp_path / "set", "--suffix", "FLAIR", *rest)
+    assert (none.returncode, len(none.stderr.splitlines())) == (2, 1)
+    assert "set: found no _FLAIR image that is asked for" in none.stderr
 
 
 def test_nothing_to_segment_ends_with_two(first, run_main, tmp_path):

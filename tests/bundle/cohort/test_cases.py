@@ -65,18 +65,51 @@ def test_table_that_cannot_be_used_is_one_line(tmp_path, text, found):
         find_cases([tmp_path / "scans.tsv"])
 
 
-def test_bids_data_set_gives_its_t1_images_alone(tmp_path):
+@pytest.fixture
+def bids_set(tmp_path):
+    """A BIDS data set of empty images."""
     pytest.importorskip("ancpbids")
     for name in (
         "sub-1/anat/sub-1_T1w.nii.gz",
         "sub-1/anat/sub-1_T2w.nii.gz",
+        "sub-2/anat/sub-2_T2w.nii.gz",
         "derivatives/x/sub-1/anat/sub-1_T1w.nii",
     ):
-        path = tmp_path / name
+        path = tmp_path / "set" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    (tmp_path / "dataset_description.json").write_text(json.dumps({"Name": "x", "BIDSVersion": "1.9.0"}))
-    assert ids(find_cases([tmp_path])) == ["sub-1_T1w"]
+    (tmp_path / "set/dataset_description.json").write_text(json.dumps({"Name": "x", "BIDSVersion": "1.9.0"}))
+    return tmp_path / "set"
+
+
+def test_bids_data_set_gives_its_t1_images_or_those_of_the_kinds_asked_for(bids_set, scans):
+    assert ids(find_cases([bids_set])) == ["sub-1_T1w"]
+    assert ids(find_cases([bids_set], suffixes=["T2w"])) == ["sub-1_T2w", "sub-2_T2w"]
+    assert ids(find_cases([scans / "x.nii", bids_set], suffixes=["T2w", "T1w"]))[1:] == [
+        "sub-1_T1w", "sub-1_T2w", "sub-2_T2w"
+    ]  # fmt: skip
+
+
+def test_data_set_without_an_image_asked_for_is_refused_and_other_inputs_go_on(bids_set, scans):
+    cohort = find_cases([bids_set, scans / "x.nii"], suffixes=["FLAIR"])
+    assert ids(cohort) == ["x"]
+    ((case, error),) = cohort.refused
+    assert case.id == "set"
+    assert str(error).endswith(
+        "found no _FLAIR image that is asked for; at least one is wanted; --suffix takes other kinds of images"
+    )
+    assert error.code == "missing"
+
+
+def test_kinds_of_images_without_a_data_set_that_has_them_are_refused(scans):
+    with pytest.raises(OptionError, match="suffix: found no BIDS data set"):
+        find_cases([scans], suffixes=["T2w"])
+
+
+def test_list_of_nothing_is_one_line(tmp_path):
+    (tmp_path / "list.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"list\.txt: found no line; the path of a scan in each line is wanted"):
+        find_cases([tmp_path / "list.txt"])
 
 
 def test_shards_share_the_scans_out_and_report_what_is_refused_once(scans):
