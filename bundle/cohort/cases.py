@@ -145,7 +145,7 @@ def _lines(path: Path) -> list[str]:
         ) from error
     paths = [os.path.join(path.parent, line.strip()) for line in lines if line.strip()]
     if not paths:
-        raise InputError(path, "found no line", "the path of a scan in each line is wanted")
+        raise InputError(path, "found no path", "the path of a scan in each line is wanted")
     return paths
 
 

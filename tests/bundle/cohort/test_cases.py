@@ -108,7 +108,7 @@ def test_kinds_of_images_without_a_data_set_that_has_them_are_refused(scans):
 
 def test_list_of_nothing_is_one_line(tmp_path):
     (tmp_path / "list.txt").write_text("\n \n")
-    with pytest.raises(InputError, match=r"list\.txt: found no line; the path of a scan in each line is wanted"):
+    with pytest.raises(InputError, match=r"list\.txt: found no path; the path of a scan in each line is wanted"):
         find_cases([tmp_path / "list.txt"])
 
 
