@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -42,20 +42,40 @@ class Ranking:
             self.decided = most.isfinite()  # elsewhere no difference is a number
             values = torch.where(self.decided, values, torch.where(values.isnan() | (values == most), 0.0, -torch.inf))
             most = values.amax(dim=0)
-        odds = values - most
-        odds *= math.log2(math.e) if weights is None else math.log2(math.e) / weights
-        self._odds = odds  # logarithms to the base 2, which is exponentiated three times as fast
-        bits = max(1, (len(odds) - 1).bit_length())
-        self._class = (1 << bits) - 1
-        # Of numbers below 0, the larger one's bits are the smaller whole number, once the sign is gone.
-        self._keys = torch.bitwise_and(odds.view(torch.int32), LARGEST - self._class)
-        self._keys |= torch.arange(len(odds), dtype=torch.int32, device=odds.device)[:, None]
+        self._odds = values - most
+        self._scale = math.log2(math.e) if weights is None else math.log2(math.e) / weights
+        self._class = (1 << max(1, (len(logits) - 1).bit_length())) - 1
+        self._keys: Tensor | None = None
         self._last: Tensor | None = None
         self._total: Tensor | None = None
 
+    def first(self) -> Tensor:
+        """Return the likeliest class of each voxel, shape (K,), sooner than :meth:`next`, which begins with it too."""
+        # Below 0 are all odds but the first's: a sign makes -1 of the class's number, which falls from class to class.
+        numbers = torch.bitwise_right_shift(self._odds.view(torch.int32), 31)
+        numbers |= torch.arange(len(numbers), 0, -1, dtype=torch.int32, device=numbers.device)[:, None]
+        return len(numbers) - numbers.amax(dim=0).long()
+
+    def margins(self, winners: Tensor) -> Tensor:
+        """Return how much more likely the first class is than the second, shape (K,); there is no class after this.
+
+        0 where a logit is not finite.
+
+        Args:
+            winners: the first class of each voxel, shape (K,).
+        """
+        odds = self._odds.mul_(self._scale).exp2_()  # three times as fast as exp
+        odds.scatter_(0, winners[None], 0.0)
+        margins = (1 - odds.amax(dim=0)) / (1 + odds.sum(dim=0))
+        return margins if self.decided is None else margins.masked_fill_(~self.decided, 0.0)
+
     def next(self) -> tuple[Tensor, Tensor]:
         """Return the next likely class of each voxel, and the logarithm of its odds to the first, shape (K,) both."""
-        if self._last is None:
+        if self._keys is None or self._last is None:
+            self._odds *= self._scale
+            # Of numbers below 0, the larger one's bits are the smaller whole number, once the sign is gone.
+            self._keys = torch.bitwise_and(self._odds.view(torch.int32), LARGEST - self._class)
+            self._keys |= torch.arange(len(self._odds), dtype=torch.int32, device=self._odds.device)[:, None]
             self._last = (self._keys.amin(dim=0) & self._class).long()
             return self._last, torch.zeros_like(self._odds[0])
         self._keys.scatter_(0, self._last[None], LARGEST)
@@ -63,7 +83,10 @@ class Ranking:
         return self._last, self._odds.gather(0, self._last[None])[0] * math.log(2)
 
     def total(self) -> Tensor:
-        """Return the sum of the odds of all classes to the first, shape (K,); there is no next class after this."""
+        """Return the sum of the odds of all classes to the first, shape (K,), after two :meth:`next` or more.
+
+        There is no next class after this.
+        """
         if self._total is None:
             self._total = self._odds.exp2_().sum(dim=0)
         return self._total
@@ -85,8 +108,11 @@ def voxel_boxes(logits: Tensor) -> Iterator[Box]:
     lengths = [1, 1, 1]
     for axis in sorted(range(3), key=lambda axis: strides[axis]):
         lengths[axis] = max(1, min(shape[axis], most // math.prod(lengths)))
-    sides = [
-        [slice(start, min(start + step, length)) for start in range(0, length, step)]
-        for length, step in zip(shape, lengths, strict=True)
-    ]
-    yield from product(*sides)
+    yield from product(*(_parts(length, step) for length, step in zip(shape, lengths, strict=True)))
+
+
+def _parts(length: int, longest: int) -> list[slice]:
+    """Return parts of a length, as few as can be and much the same."""
+    count = -(-length // longest)
+    ends = [length * part // count for part in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]

@@ -108,12 +108,14 @@ class Reduction:
 
     def _count(self, ranking: Ranking, place: Box) -> tuple[Tensor, Tensor]:
         """Return the winners of some voxels and their margins, shape (K,) both, and note their finalists."""
+        if self.finalists is None:
+            winners = ranking.first()
+            if not bool(winners.any()):
+                return winners, torch.zeros(winners.shape, device=winners.device)  # the background's count for nothing
+            return winners, ranking.margins(winners)
         winners, _ = ranking.next()
-        if self.finalists is None and not bool(winners.any()):
-            return winners, torch.zeros(winners.shape, device=winners.device)  # the background's counts for nothing
         second, lead = ranking.next()
-        if self.finalists is not None:
-            self.finalists.add(place, ranking, winners, lead, second)
+        self.finalists.add(place, ranking, winners, lead, second)
         margins = (1 - lead.exp()) / ranking.total()
         return winners, margins if ranking.decided is None else margins.masked_fill_(~ranking.decided, 0.0)
 

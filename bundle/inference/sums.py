@@ -195,7 +195,23 @@ def _turned(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
     classes = max(1, TURNED_BYTES * torch.get_num_threads() // (4 * logits[0].numel()))
     for start in range(0, len(logits), classes):
         some = slice(start, start + classes)
-        yield some, logits[some].contiguous()
+        yield some, _depth_first(logits[some])
+
+
+def _depth_first(logits: Tensor) -> Tensor:
+    """Return logits, shape (classes, X, Y, Z), with the last axis innermost in memory.
+
+    Where X is, as in a contiguous window whose last axis comes first, each class is a matrix to be transposed. That is
+    what a shuffle of channels is, of vectors that lie one after another, and PyTorch computes it with vector units; its
+    copy goes element by element in almost twice the time.
+    """
+    classes, depth, *across = logits.shape
+    if not logits.permute(0, 2, 3, 1).is_contiguous():
+        return logits.contiguous()
+    length = logits[0].numel()
+    vectors = logits.as_strided((1, length, classes, 1), (classes * length, 1, length, length))
+    shuffled = torch.channel_shuffle(vectors, length // depth)
+    return shuffled.as_strided((classes, depth, *across), (length, length // depth, across[1], 1))
 
 
 def _sides(windows: Windows, axis: int, cut: bool) -> list[slice]:

@@ -37,6 +37,21 @@ def test_the_first_class_is_that_of_argmax_where_many_are_equal_or_nearly_so():
     nearly = 1000 + whole * 6e-5  # one step of float32
     for logits in (whole, nearly):
         assert torch.equal(Ranking(logits).next()[0], logits.argmax(dim=0))
+        assert torch.equal(Ranking(logits).first(), logits.argmax(dim=0))
+
+
+@pytest.mark.parametrize("classes", [2, 118, 300])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_margins_are_those_of_probabilities_in_float64_and_0_where_a_logit_is_not_finite(classes, weighted):
+    logits = logits_of(classes, 500, classes)
+    logits[1, 10:20], logits[0, 15:25], logits[:1, 30:60] = torch.nan, torch.inf, -torch.inf
+    weights = torch.rand(500) + 0.01 if weighted else None
+    found = Ranking(logits, weights)
+    winners = found.first()
+    assert torch.equal(winners, logits.argmax(dim=0))
+    two = (logits.double() / (1 if weights is None else weights.double())).softmax(dim=0).topk(2, dim=0).values
+    expected = (two[0] - two[1]).where(logits.amax(dim=0).isfinite(), 0)
+    assert torch.allclose(found.margins(winners).double(), expected, atol=1e-6)
 
 
 def test_no_class_comes_twice():
@@ -50,6 +65,7 @@ def test_nan_and_infinity_win_and_what_was_forbidden_does_not():
     logits[2, 10:20], logits[4, 15:25], logits[:2, 30:60] = torch.nan, torch.inf, -torch.inf
     logits[:, 70], logits[1, 80:90], logits[3, 85:95] = -torch.inf, torch.inf, torch.inf
     found = Ranking(logits)
+    assert torch.equal(found.first(), logits.argmax(dim=0))
     assert torch.equal(found.next()[0], logits.argmax(dim=0))
     assert torch.equal(found.decided, logits.amax(dim=0).isfinite())
     second, lead = found.next()
