@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.measure import (
@@ -35,6 +36,8 @@ from benchmarks.measure import (
 LARGE, LARGE_CLASSES, LARGE_WINDOW = (512, 512, 600), 118, (128, 128, 8)
 LENGTHS, CLASSES = (150, 300, 600, 1200), (2, 33, 118, 300)
 PLANE, WINDOW = (96, 96), (96, 96, 32)
+ROUNDS = 7
+"""Runs of each length, whose medians are printed."""
 WIDTH = 32
 """Channels of the small network, as of the first stage of a usual U-Net."""
 MIB = 2**20
@@ -113,8 +116,11 @@ def large(planes: int) -> dict[str, Any]:
 
 
 def lengths(_: int) -> dict[str, Any]:
-    """Measure scans of growing length."""
-    rows = {length: in_own_process(stream_case, [*PLANE, length], 33, list(WINDOW), 0) for length in LENGTHS}
+    """Measure scans of growing length, in turn: what a process takes at one length differs by more than the lengths."""
+    runs: dict[int, list[dict[str, float]]] = {length: [] for length in LENGTHS}
+    for length in LENGTHS * ROUNDS:
+        runs[length].append(in_own_process(stream_case, [*PLANE, length], 33, list(WINDOW), 0))
+    rows = {length: {name: median(run[name] for run in found) for name in found[0]} for length, found in runs.items()}
     for length, row in rows.items():
         print_case(f"{PLANE[0]} x {PLANE[1]} x {length}, 33 classes", row)
     rest = [row["rest_mib"] for row in rows.values()]

@@ -150,8 +150,9 @@ class StreamInferer(WindowInferer):
         shape = [int(length) for length in item.meta["spatial_shape"]]
         kind = "" if self.mirrored is None else "mirrored"
         calibrations = Calibrations(network, image.device, self.cache_dir, kind)
-        with memory_for(network, image):
-            judging = judged(network, self.quality, self.table, not self.windows(image.shape[2:]).single)
+        single = self.windows(image.shape[2:]).single
+        with memory_for(network, image, single):
+            judging = judged(network, self.quality, self.table, not single)
             watch = Watch(self.averaging(judging or network))
             name = str(item.meta.get("filename_or_obj", "image"))
             on_grid = not self.mapped and lies_on_grid(to_grid, image.shape[2:], shape)

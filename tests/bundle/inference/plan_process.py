@@ -69,7 +69,7 @@ def fitting(cache: Path) -> dict[str, Any]:
     image = image_of((96, 96, 200))
     usual = StreamInferer((96, 96, 200), cache_dir=cache)(image, network)
     shapes.clear()
-    limit = held_memory() + 400_000_000
+    limit = held_memory() + 300_000_000
     inferer = StreamInferer((96, 96, 200), max_memory=limit, smallest_window=(32, 32, 32), cache_dir=cache)
     found = inferer(image, network)
     return {"shapes": shapes, "different": float((found != usual).float().mean())}
