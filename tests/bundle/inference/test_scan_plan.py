@@ -120,8 +120,8 @@ def test_the_plan_foretells_the_memory_of_the_second_scan(in_a_process, window, 
     assert "at least" in made["lines"][0]
     assert "about" in made["lines"][1]
     assert " s" in made["lines"][1]
-    # The allocator wastes a fifth of what a network as small as this takes; benchmarks.streaming measures heads.
-    assert made["found"] == pytest.approx(made["planned"], rel=0.3)
+    # The allocator wastes a tenth to a third of what so small a network takes; benchmarks.streaming measures heads.
+    assert made["found"] == pytest.approx(made["planned"], rel=0.4)
 
 
 def test_an_inferer_refuses_what_does_not_fit_and_runs_no_window_of_it(tmp_path):
