@@ -88,6 +88,8 @@ class TransformerUNet(nn.Module):
 
     FLOAT32_PARTS = ("stem1", "head")
     """Where bfloat16 costs most labels for least time: the image's intensities, and the logits."""
+    HEAD = "head"
+    """The last thing that it does, voxel by voxel."""
 
     has_outputs: Final[bool]
     bounded_outputs: Final[bool]

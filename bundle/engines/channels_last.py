@@ -12,14 +12,21 @@ network wants its logits: half the time of PyTorch's, which reorders.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bundle.engines.head import is_pointwise
+
 VOXELS = 1024
 """Voxels whose squares are summed in float32 before float64 takes over."""
-WIDENED = 16384
-"""Voxels whose features are widened at a time: they fit a processor's cache."""
+PART = 16384
+"""Voxels mapped at a time by a pointwise convolution: their features fit a processor's cache."""
+TOGETHER = 1 << 20
+"""Elements worked on at a time: they stay in a processor's caches from one step to the next."""
 LEAST_SPREAD = 0.1
 """Variance as a share of the mean square below which their difference would lose digits."""
 
@@ -33,70 +40,134 @@ class ExactGroupNorm(nn.GroupNorm):
     """Group norm of channels-last feature maps, without gradients; parameters and results of ``torch.nn.GroupNorm``.
 
     Other layouts and number formats are left to PyTorch.
+
+    Attributes:
+        in_place: whether nothing else uses its input, so that its answer may take the input's place: fresh memory for
+            the feature maps of a head costs four times what their normalisation does.
+        slope: that of a leaky ReLU which it applies, too, or ``None``.
     """
+
+    in_place = False
+    slope: float | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise feature maps (B, C, D, H, W)."""
-        if not is_channels_last(x) or x.dtype != torch.float32 or torch.is_grad_enabled():
-            return super().forward(x)
-        if len(x) > 1:
-            return torch.cat([self(image) for image in x.split(1)])
-        mean, square = self._moments(x)
+        if torch.is_grad_enabled() or not is_channels_last(x):
+            return self._activated(super().forward(x))
+        moments = [Moments(x.shape[1]) for _ in x]
+        if x.dtype == torch.float32:
+            for image, found in zip(x.split(1), moments, strict=True):
+                found.add(voxels_of(image))
+        return self.normalise(x, moments)
+
+    def normalise(self, x: Tensor, moments: Sequence[Moments]) -> Tensor:
+        """Normalise feature maps (B, C, D, H, W) whose channels come last, by the moments of each image."""
+        if x.dtype != torch.float32:
+            return self._activated(super().forward(x))
+        answer = x if self.in_place else torch.empty_like(x)
+        for image, target, found in zip(x.split(1), answer.split(1), moments, strict=True):
+            self._normalise(voxels_of(image), voxels_of(target), found)
+        return answer
+
+    def _activated(self, x: Tensor) -> Tensor:
+        if self.slope is None:
+            return x
+        return functional.leaky_relu(x, self.slope, inplace=not torch.is_grad_enabled())
+
+    def _normalise(self, voxels: Tensor, target: Tensor, moments: Moments) -> None:
+        """Write the features of an image's voxels, shape (N, C), to a target that may be where they are."""
+        mean, square = moments.of_groups(self.num_groups)
         variance = square - mean.square()
         if bool((variance < LEAST_SPREAD * square).any()):
-            return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last_3d)
-        # With moments given, batch norm is the multiplication and addition in one pass over the voxels.
-        return functional.batch_norm(
-            x, mean.float(), variance.float(), self.weight, self.bias, training=False, eps=self.eps
-        )
+            exact = functional.group_norm(voxels.t()[None], self.num_groups, self.weight, self.bias, self.eps)
+            target.copy_(self._activated(exact[0]).t())
+            return
+        scale = (variance + self.eps).rsqrt()
+        scale = scale if self.weight is None else scale * self.weight
+        shift = -mean * scale if self.bias is None else self.bias - mean * scale
+        whole = len(voxels) // VOXELS * VOXELS
+        row, rows = (-1, VOXELS * len(scale)), _rows(len(scale))
+        factor, term = (values.float().repeat(VOXELS) for values in (scale, shift))
+        parts = zip(*(value[:whole].view(row).split(rows) for value in (voxels, target)), strict=True)
+        for part, out in parts:
+            self._activated(torch.addcmul(term, part, factor, out=out))
+        rest = target[whole:]
+        self._activated(torch.addcmul(shift.float(), voxels[whole:], scale.float(), out=rest))
 
-    def _moments(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and mean square of each channel's group, float64, (C,) each, of one image (1, C, D, H, W)."""
-        voxels = image.movedim(1, -1).flatten(0, 3)  # (N, C), a view
-        count, channels = voxels.shape
-        whole = count // VOXELS * VOXELS
-        parts, rest = voxels[:whole].view(-1, VOXELS, channels), voxels[whole:].double()
-        with torch.autocast(image.device.type, enabled=False):
-            products = torch.bmm(parts.transpose(1, 2), parts)  # (K, C, C)
-        sums = rest.sum(dim=0) + parts.sum(dim=1).double().sum(dim=0)
-        squares = rest.square().sum(dim=0) + products.diagonal(dim1=1, dim2=2).double().sum(dim=0)
-        in_group = channels // self.num_groups
+
+class Moments:
+    """Sums of the features of voxels and of their squares, by channel, in float64.
+
+    Args:
+        channels: number of features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.sums, self.squares = torch.zeros(2, channels, dtype=torch.float64)
+
+    def add(self, voxels: Tensor) -> None:
+        """Add voxels by their features, shape (N, C), float32."""
+        self.count += len(voxels)
+        whole = len(voxels) // VOXELS * VOXELS
+        rest = voxels[whole:].double()
+        self.sums += rest.sum(dim=0)
+        self.squares += rest.square().sum(dim=0)
+        with torch.autocast(voxels.device.type, enabled=False):
+            for parts in voxels[:whole].view(-1, VOXELS, voxels.shape[1]).split(_rows(voxels.shape[1])):
+                products = torch.bmm(parts.transpose(1, 2), parts)  # (K, C, C)
+                self.sums += parts.sum(dim=1).double().sum(dim=0)
+                self.squares += products.diagonal(dim1=1, dim2=2).double().sum(dim=0)
+
+    def of_groups(self, groups: int) -> tuple[Tensor, Tensor]:
+        """Return mean and mean square of each channel's group, (C,) each."""
+        in_group = len(self.sums) // groups
         mean, square = (
-            total.view(self.num_groups, in_group).sum(dim=1).repeat_interleave(in_group) / (count * in_group)
-            for total in (sums, squares)
+            total.view(groups, in_group).sum(dim=1).repeat_interleave(in_group) / (self.count * in_group)
+            for total in (self.sums, self.squares)
         )
         return mean, square
+
+
+def _rows(channels: int) -> int:
+    """Return how many times ``VOXELS`` voxels are worked on at a time."""
+    return max(1, TOGETHER // (VOXELS * channels))
+
+
+def voxels_of(image: Tensor) -> Tensor:
+    """Return the features of the voxels of an image (1, C, D, H, W), shape (N, C), a view where channels come last."""
+    return image.movedim(1, -1).flatten(0, 3)
 
 
 class PointwiseConv(nn.Conv3d):
     """A 1x1x1 convolution of channels-last feature maps as a matrix product; the answer has its channels first.
 
-    Without gradients, feature maps of fewer bits than the weights are widened as the product needs them.
+    Without gradients it goes through some voxels at a time, and widens those of fewer bits than the weights.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map feature maps (B, C_in, D, H, W) to (B, C_out, D, H, W)."""
-        narrow = x.dtype != self.weight.dtype and not torch.is_autocast_enabled(x.device.type)
+        autocast = torch.is_autocast_enabled(x.device.type)
+        narrow = x.dtype != self.weight.dtype and not autocast
         if x.dim() != 5 or x.is_contiguous() or x.stride(1) != 1:
             return super().forward(x.to(self.weight.dtype) if narrow else x)
         voxels = x.movedim(1, -1).flatten(1, 3)  # (B, N, C_in), a view where nothing was cropped
-        weight = self.weight.flatten(1)
-        if narrow and not torch.is_grad_enabled():
-            answer = self._widened(voxels, weight)
+        weight, bias = self.weight.flatten(1), self.bias
+        if not torch.is_grad_enabled() and not autocast:
+            answer = self._in_parts(voxels, weight)
         else:
             # Not matmul: of weights that could have a gradient it makes (N, C_out), and reorders that.
             weight = weight.expand(len(x), -1, -1)
             voxels = voxels.to(weight.dtype).transpose(1, 2) if narrow else voxels.transpose(1, 2)
-            bias = self.bias
             answer = torch.bmm(weight, voxels) if bias is None else torch.baddbmm(bias[:, None], weight, voxels)
         return answer.view(*answer.shape[:2], *x.shape[2:])
 
-    def _widened(self, voxels: Tensor, weight: Tensor) -> Tensor:
+    def _in_parts(self, voxels: Tensor, weight: Tensor) -> Tensor:
         """Map voxels (B, N, C_in) to (B, C_out, N) in the weights' number format, some of them at a time."""
         bias = weight.new_zeros(len(weight), 1) if self.bias is None else self.bias[:, None]
         answer = weight.new_empty(len(voxels), len(weight), voxels.shape[1])
         for image, target in zip(voxels, answer, strict=True):
-            for part, out in zip(image.split(WIDENED), target.split(WIDENED, dim=1), strict=True):
+            for part, out in zip(image.split(PART), target.split(PART, dim=1), strict=True):
                 torch.addmm(bias, weight, part.to(weight.dtype).t(), out=out)
         return answer
 
@@ -129,25 +200,33 @@ def to_channels_last(network: nn.Module) -> nn.Module:
 
     Returns:
         ``network``, changed in place: the weights of convolutions are laid out anew, and group norms, convolutions of
-        one channel and pointwise ones are those of this module.
+        one channel and pointwise ones are those of this module, which does leaky ReLUs after group norms as well.
     """
-    for module in network.modules():
+    for module in list(network.modules()):
         if type(module) is nn.GroupNorm:
             module.__class__ = ExactGroupNorm
-        elif type(module) is nn.Conv3d and _is_pointwise(module):
+        elif type(module) is nn.Conv3d and is_pointwise(module):
             module.__class__ = PointwiseConv
         elif type(module) is nn.Conv3d and _has_one_channel(module):
             module.__class__ = OneChannelConv
         if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif type(module) is nn.Sequential:
+            _join(module)
     return network
 
 
-def _is_pointwise(module: nn.Conv3d) -> bool:
-    """Tell whether a convolution has one voxel, no stride, no padding and one group."""
-    sizes = (*module.kernel_size, *module.stride)
-    padding = module.padding if isinstance(module.padding, tuple) else (0,)
-    return set(sizes) == {1} and not any(padding) and module.groups == 1
+def _join(parts: nn.Sequential) -> None:
+    """Let each group norm that follows a convolution work in its place, and do what a leaky ReLU after it would."""
+    for index, (before, norm) in enumerate(pairwise(parts)):
+        if isinstance(before, (nn.Conv3d, nn.ConvTranspose3d)) and type(norm) in (nn.GroupNorm, ExactGroupNorm):
+            norm.__class__ = ExactGroupNorm
+            assert isinstance(norm, ExactGroupNorm)
+            norm.in_place = True
+            after = parts[index + 2] if index + 2 < len(parts) else None
+            if type(after) is nn.LeakyReLU:
+                norm.slope = after.negative_slope
+                parts[index + 2] = nn.Identity()
 
 
 def _has_one_channel(module: nn.Conv3d) -> bool:

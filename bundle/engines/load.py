@@ -37,7 +37,7 @@ def load_network(
     network_def: nn.Module,
     checkpoint: str | Path | Sequence[str | Path],
     engine: str = "auto",
-    precision: str = "auto",
+    precision: str = "float32",
     device: torch.device | str = "cpu",
     cache_dir: str | Path | None = None,
 ) -> EngineNetwork:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bundle.engines.channels_last import PointwiseConv, to_channels_last
+from bundle.engines.head import Head, head_name, switched_on
+from bundle.engines.slabwise import go_slabwise
 from bundle.engines.state import hide_in_state_dict
 from bundle.errors import ExportError
 
@@ -34,6 +38,11 @@ class EngineNetwork(nn.Module):
         super().__init__()
         self.engine = engine
         self.precision = "bfloat16" if bfloat16 else "float32"
+
+    @property
+    def head(self) -> Head | None:
+        """The last layer, where ``bundle.engines.head.Features`` can leave it out."""
+        return None
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32, on the image's device."""
@@ -68,11 +77,30 @@ class InFloat32(nn.Module):
         return result.to(self.dtype)
 
 
+class LastLayer(InFloat32):
+    """The layer that gives the logits, in float32.
+
+    Args:
+        part: the layer.
+
+    Attributes:
+        left_out: whether it hands on what it gets.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__(part, torch.float32)
+        self.left_out = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, channels, D, H, W) to logits (B, classes, D, H, W), unless it is left out."""
+        return x if self.left_out else super().forward(x)
+
+
 class TorchNetwork(EngineNetwork):
     """A PyTorch or TorchScript module, under autocast where bfloat16 is wanted.
 
-    A PyTorch module is changed in place: on a CPU it computes with channels last, and in bfloat16 the parts that its
-    class names in ``FLOAT32_PARTS`` stay in float32, the last of which gives the logits.
+    A PyTorch module is changed in place: on a CPU it computes with channels last, in bfloat16 the parts that its class
+    names in ``FLOAT32_PARTS`` stay in float32, and so does its last layer (``bundle.engines.head``).
 
     Args:
         network: maps (B, C, D, H, W) to logits; lies on the device already.
@@ -83,32 +111,65 @@ class TorchNetwork(EngineNetwork):
     def __init__(self, network: nn.Module, bfloat16: bool, constants: Collection[str] = ()) -> None:
         scripted = isinstance(network, torch.jit.ScriptModule)
         super().__init__("torchscript" if scripted else "torch", bfloat16)
+        self.last: LastLayer | None = None
         if not scripted:
-            device = next(network.parameters(), torch.empty(0)).device
-            network = to_channels_last(network) if device.type == "cpu" else network
-            parts: tuple[str, ...] = getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ()
-            for name in parts:
-                dtype = torch.float32 if name == parts[-1] else torch.bfloat16
-                setattr(network, name, InFloat32(getattr(network, name), dtype))
+            network = self._prepared(network, bfloat16)
         self.network = network
         self.num_outputs = outputs_of(network)
         hide_in_state_dict(self, "network", constants)
 
+    def _prepared(self, network: nn.Module, bfloat16: bool) -> nn.Module:
+        device = next(network.parameters(), torch.empty(0)).device
+        network = go_slabwise(to_channels_last(network)) if device.type == "cpu" else network
+        last = head_name(network)
+        parts: tuple[str, ...] = getattr(network, "FLOAT32_PARTS", ()) if bfloat16 else ()
+        for name in parts:
+            if name != last:
+                dtype = torch.float32 if name == parts[-1] else torch.bfloat16
+                network.set_submodule(name, InFloat32(network.get_submodule(name), dtype))
+        if last is not None:
+            layer = LastLayer(network.get_submodule(last))
+            network.set_submodule(last, layer)
+            object.__setattr__(self, "last", layer)  # no second child of this module
+        return network
+
+    @property
+    def head(self) -> Head | None:
+        """The last layer, where the network's class names it and it is a pointwise convolution."""
+        if self.last is None:
+            return None
+        weight, bias = self.last.part.weight, self.last.part.bias
+        assert isinstance(weight, Tensor)
+        return Head(weight.detach().flatten(1), bias.detach() if isinstance(bias, Tensor) else None)
+
+    def without_head(self) -> AbstractContextManager[None]:
+        """Return a context in which features come in the place of logits."""
+        return switched_on(self.last, "left_out")
+
+    def compute(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, D, H, W) to what the network gives, in its number format."""
+        with self._autocast(image):
+            result: Tensor = self.network(image)
+        return result
+
+    def compute_with_outputs(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the network gives, and its outputs for the whole scan, float32."""
+        with self._autocast(image):
+            result, outputs = self.network.forward_with_outputs(image)  # type: ignore[operator]
+        return result, outputs.float()
+
+    def _autocast(self, image: Tensor) -> AbstractContextManager[Any]:
+        return torch.autocast(image.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+
     def forward_with_outputs(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of an image, and its outputs for the whole scan."""
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits, outputs = self.network.forward_with_outputs(image)  # type: ignore[operator]
-        return logits.float(), outputs.float()
+        logits, outputs = self.compute_with_outputs(image)
+        return logits.float(), outputs
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, C, D, H, W) to logits (B, classes, D, H, W), float32."""
-        logits: Tensor
-        if self.precision == "float32":
-            logits = self.network(image)
-            return logits
-        with torch.autocast(image.device.type, torch.bfloat16):
-            logits = self.network(image)
-        return logits.float()
+        logits = self.compute(image)
+        return logits if self.precision == "float32" else logits.float()
 
 
 def outputs_of(network: nn.Module) -> int:
