@@ -26,7 +26,7 @@ def add_scan_options(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--device", help="torch device, such as cpu or cuda:0 (default: a GPU when there is one)")
     add("--engine", choices=ENGINES, help="what computes the network (default: auto)")
-    add("--precision", choices=PRECISIONS, help="numbers it computes in (default: auto)")
+    add("--precision", choices=PRECISIONS, help="numbers it computes in (default: float32)")
     for name, text in (
         ("--mirror-averaging", "average with the mirror image: a little better, for twice the network's time"),
         ("--assume-affine", "accept files without an orientation"),

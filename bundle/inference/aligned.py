@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bundle.inference.winners import winners_of
+from bundle.inference.logits import Logits
 
 Affine = NDArray[np.floating[Any]]
 Range = tuple[int, int]
@@ -131,7 +131,7 @@ def _axis(scan_axis: int, step: float, start: float, grid_length: int, scan_leng
 
 
 def restore_aligned(
-    logits: Tensor,
+    logits: Logits,
     axes: list[Axis],
     channels: Tensor,
     planes: int = PLANES,
@@ -141,7 +141,7 @@ def restore_aligned(
     """Interpolate class probabilities to the scan and write the largest one's class, a few planes at a time.
 
     Args:
-        logits: shape (classes, X, Y, Z).
+        logits: of planes (X, Y, Z) of the grid.
         axes: how the scan lies along X, Y and Z.
         channels: shape of the scan, written to where the scan lies between planes of the logits.
         planes: planes of the scan worked on at a time.
@@ -154,7 +154,7 @@ def restore_aligned(
         return
     first, last = axes[0].between_planes(first_plane, first_plane + logits.shape[1] - 1)
     if all(axis.on_grid() for axis in axes):
-        found = winners_of(logits) if winners is None else winners
+        found = logits.winners() if winners is None else winners
         take_winners(found, axes, channels, (first_plane, 0, 0))
         return
     for start in range(first, last, planes):
@@ -165,7 +165,8 @@ def restore_aligned(
             turned[start:end] = 0
             continue
         (top, bottom), (left, right) = ranges
-        probabilities = logits[:, low:high, top:bottom, left:right].float().softmax(dim=0)
+        part = logits.of(slice(low, high), slice(top, bottom), slice(left, right))
+        probabilities = part.float().softmax(dim=0)
         slab = _Slab(probabilities, axes, start, end, ranges)
         largest = probabilities.new_zeros(end - start, *turned.shape[1:])
         winner = torch.zeros(largest.shape, dtype=channels.dtype, device=channels.device)

@@ -16,8 +16,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from bundle.errors import OptionError
+from bundle.inference.logits import Logits, Voxels
 from bundle.inference.streamed import Notes, notes_of
-from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.record import apart_key, dropped_key
 
@@ -39,8 +39,6 @@ RIVAL = 0.01
 ROUNDS = 4
 """A piece that a class gains from another can be a stray one again; only noise needs more than two rounds."""
 
-Voxels = NDArray[np.int64]
-"""Indices, shape (3, K)."""
 Box = tuple[slice, ...]
 
 
@@ -58,29 +56,32 @@ class Votes(Protocol):
 
 
 class LogitVotes:
-    """The logits of all classes, shape (classes, X, Y, Z); changed in place."""
+    """The logits of all classes of a grid; changed in place.
 
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
+    Args:
+        logits: of its voxels.
+        winners: the winner of each, shape (X, Y, Z), where it is known; unchanged.
+    """
+
+    def __init__(self, logits: Logits, winners: Tensor | None = None) -> None:
+        self.logits, self._winners = logits, winners
 
     def winners(self) -> NDArray[Any]:
         """Return the winner of each voxel, shape (X, Y, Z)."""
-        return winners_of(self.logits).cpu().numpy()
+        return np.array((self.logits.winners() if self._winners is None else self._winners).cpu().numpy())
 
     def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
         """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
-        x, y, z = torch.from_numpy(voxels).to(self.logits.device)
-        values = self.logits[:, x, y, z].float()  # a copy
+        values = self.logits.at(voxels).float()
         own = values[channel].clone()
         values[channel] = -torch.inf
         return (own - values.amax(dim=0)).cpu().numpy().astype(np.float64)
 
     def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
         """Set a class to minus infinity at voxels and return who wins there now, shape (K,)."""
-        x, y, z = torch.from_numpy(voxels).to(self.logits.device)
         with torch.inference_mode():
-            self.logits[channel, x, y, z] = -torch.inf
-            return self.logits[:, x, y, z].argmax(dim=0).cpu().numpy()
+            self.logits.forbid(channel, voxels)
+            return self.logits.at(voxels).argmax(dim=0).cpu().numpy()
 
 
 def _judged_pieces(
@@ -171,7 +172,7 @@ def keep_largest_components(
     Returns:
         ``logits``, minus infinity where a class was forbidden.
     """
-    take_strays(LogitVotes(logits), channels, dropped, apart)
+    take_strays(LogitVotes(Logits(logits)), channels, dropped, apart)
     return logits
 
 

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bundle.inference.aligned import Affine, Axis, aligned_axes
-from bundle.inference.components import Voxels
 from bundle.inference.confidence import Margins
-from bundle.inference.ranking import Ranking
+from bundle.inference.logits import Voxels
+from bundle.inference.ranking import Box, Ranking
 from bundle.inference.restore import grid_positions
-from bundle.inference.sums import Box
 from bundle.inference.winners import UINT8_CLASSES
 from bundle.io.scratch import IN_MEMORY, out_of_memory, scratch_array
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bundle.inference.winners import winners_of
+from bundle.engines.head import Features
+from bundle.inference.logits import Logits
 from bundle.labels import Label
 from bundle.model.quality import group_channels
 from bundle.results.quality import Quality
@@ -26,7 +27,7 @@ class Judged:
     """A network as a function of windows that keeps what the network predicts.
 
     Args:
-        network: maps windows (B, C, ...) to logits, and to logits and predictions by ``forward_with_outputs``.
+        network: maps windows (B, C, ...) to logits, or features, and predictions by ``forward_with_outputs``.
         groups: codes of the structures of each group, by its name.
         table: the structures.
         several: whether there is more than one window.
@@ -36,6 +37,7 @@ class Judged:
         self, network: Any, groups: Mapping[str, Sequence[int]], table: Sequence[Label], several: bool
     ) -> None:
         self.network = network
+        self.head = network.head if isinstance(network, Features) else None
         self.groups = groups
         self.members = group_channels(groups, table).double()  # (groups, classes)
         self.several = several
@@ -47,17 +49,17 @@ class Judged:
         self._weights = torch.zeros(len(self.groups), dtype=torch.float64)
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Map windows (B, C, X, Y, Z) to logits (B, classes, X, Y, Z)."""
-        logits: Tensor
-        logits, predicted = self.network.forward_with_outputs(windows)
+        """Map windows (B, C, X, Y, Z) to what the network maps them to."""
+        values: Tensor
+        values, predicted = self.network.forward_with_outputs(windows)
         weights = torch.ones(predicted.shape, dtype=torch.float64)
         if self.several:
-            winners = [winners_of(one).flatten().cpu() for one in logits]
-            counts = torch.stack([torch.bincount(row, minlength=logits.shape[1]) for row in winners]).double()
+            winners = [Logits(one, self.head).winners().flatten().cpu() for one in values]
+            counts = torch.stack([torch.bincount(row, minlength=len(self.members[0])) for row in winners]).double()
             weights = counts @ self.members.T + LEAST_WEIGHT
         self._sums += (predicted.double().cpu() * weights).sum(dim=0)
         self._weights += weights.sum(dim=0)
-        return logits
+        return values
 
     def quality(self) -> Quality:
         """Return the prediction of each group."""

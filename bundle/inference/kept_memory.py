@@ -1,9 +1,8 @@
 """Memory that a process keeps from scan to scan, see ``bundle.machine``.
 
-Fresh pages for a head's feature maps are an eighth of a scan's CPU time in bfloat16, which is why they are kept (in
-float32 they are a fiftieth, see ``bundle.inference.windows.memory_for``). What was kept of a scan serves one that takes
-no more; before one that takes more it is given back, since larger tensors find no place between what lies there
-(``tests/bundle/inference/test_kept_memory.py``).
+Fresh pages for a head's feature maps are an eighth of a scan's CPU time, which is why they are kept. What was kept of a
+scan serves one that takes no more; before one that takes more it is given back, since larger tensors find no place
+between what lies there (``tests/bundle/inference/test_kept_memory.py``).
 """
 
 from __future__ import annotations

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 LEFT_RIGHT = 2
+
+
+class MirroredFeatures:
+    """Features of an image and, as further channels, those of its mirror image, see ``Head.averaged_with_mirror``.
+
+    Args:
+        network: maps an image (B, C, X, Y, Z) to features (B, channels, X, Y, Z).
+    """
+
+    def __init__(self, network: Callable[..., Any]) -> None:
+        self.network = network
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Map an image (B, C, X, Y, Z) to features (B, 2 * channels, X, Y, Z)."""
+        features: Tensor = self.network(image)
+        return torch.cat([features, self.network(image.flip(LEFT_RIGHT)).flip(LEFT_RIGHT)], dim=1)
 
 
 class MirrorAveraged:

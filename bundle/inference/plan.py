@@ -16,7 +16,6 @@ import torch
 
 from bundle.errors import InputError, OptionError
 from bundle.inference.calibration import Calibration, Calibrations
-from bundle.inference.confidence import SLAB_BYTES
 from bundle.inference.finalists import Finalists
 from bundle.inference.kept_memory import held_memory
 from bundle.inference.ranking import bytes_together
@@ -64,6 +63,7 @@ class Plan:
         calibration: what a window takes; ``None`` before the first one.
         held: bytes that the process holds already.
         on_grid: whether the scan's voxels are the network's, so that no probabilities are interpolated.
+        channels: of what windows give: features, or the logits of all classes where there is no number.
     """
 
     windows: Windows
@@ -73,21 +73,27 @@ class Plan:
     calibration: Calibration | None
     held: int
     on_grid: bool = False
+    channels: int | None = None
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of what a window gives of a voxel."""
+        return FLOAT * (self.classes if self.channels is None else self.channels)
 
     @property
     def slab_bytes(self) -> int:
-        """Bytes of the sums of logits."""
+        """Bytes of the sums of what windows give, and of their weights."""
         if self.windows.single:
             return 0
         first, *others = self.windows.order
         planes = min(self.windows.window[first] + (not self.on_grid), self.windows.size[first])
-        return FLOAT * planes * prod(self.windows.size[axis] for axis in others) * (self.classes + 1)
+        return planes * prod(self.windows.size[axis] for axis in others) * (self.value_bytes + FLOAT)
 
     @property
     def window_bytes(self) -> int:
-        """Bytes of a call of the network; before the first one its logits alone are known."""
-        logits = FLOAT * self.classes * prod(self.windows.window) * self.windows.batch
-        return max(self.calibration.bytes, logits) if self.calibration else logits
+        """Bytes of a call of the network; before the first one its answer's alone are known."""
+        answer = self.value_bytes * prod(self.windows.window) * self.windows.batch
+        return max(self.calibration.bytes, answer) if self.calibration else answer
 
     @property
     def usual_bytes(self) -> int:
@@ -103,12 +109,12 @@ class Plan:
         finalists = Finalists.bytes_in_memory(self.classes, grid) if several else 0
         first, *others = self.windows.order
         plane = FLOAT * self.classes * prod(self.windows.size[axis] for axis in others)
-        logits = plane * self.windows.size[first] if self.windows.single else 0
+        answer = self.value_bytes * grid if self.windows.single else 0
         probabilities = min(max(PROBABILITY_BYTES, 2 * plane), plane * self.windows.size[first])
-        some = SLAB_BYTES if self.windows.single else bytes_together(torch.device("cpu"))
-        looked_at = 4 * some  # logits of some voxels, and what comes of them
-        reducing = looked_at if self.on_grid and not self.windows.single else max(probabilities, looked_at)
-        running = self.slab_bytes + max(self.window_bytes, logits + reducing) + finalists
+        looked_at = 4 * bytes_together(torch.device("cpu"))  # logits of some voxels, and what comes of them
+        margins = 2 * FLOAT * grid if self.windows.single else 0  # and winners
+        reducing = margins + (looked_at if self.on_grid else max(probabilities, looked_at))
+        running = self.slab_bytes + max(self.window_bytes, answer + reducing) + finalists
         if not self.windows.single:
             running += min(self.window_bytes, reducing)  # freed memory that is kept fits neither of them
         pieces = 7 * grid if several else 0  # winners, pieces as int32 and two masks

@@ -14,8 +14,7 @@ from itertools import pairwise, product
 import torch
 from torch import Tensor
 
-from bundle.inference.sums import Box
-
+Box = tuple[slice, ...]
 CACHE_BYTES = 1 << 21
 """Of the logits of voxels looked at together, for each thread on a CPU: what comes of them fits into its caches."""
 DEVICE_BYTES = 1 << 26
@@ -59,15 +58,26 @@ class Ranking:
     def margins(self, winners: Tensor) -> Tensor:
         """Return how much more likely the first class is than the second, shape (K,); there is no class after this.
 
-        0 where a logit is not finite.
+        0 where a logit is not finite, and anything where the first class is the background's, 0, which nobody asks for.
 
         Args:
             winners: the first class of each voxel, shape (K,).
         """
-        odds = self._odds.mul_(self._scale).exp2_()  # three times as fast as exp
+        labelled = winners.nonzero()[:, 0]
+        if 2 * len(labelled) > len(winners):
+            return self._margins(self._odds, self._scale, winners, self.decided)
+        scale = self._scale if isinstance(self._scale, float) else self._scale[labelled]
+        decided = None if self.decided is None else self.decided[labelled]
+        margins = torch.zeros(winners.shape, device=winners.device)
+        margins[labelled] = self._margins(self._odds.index_select(1, labelled), scale, winners[labelled], decided)
+        return margins
+
+    @staticmethod
+    def _margins(odds: Tensor, scale: Tensor | float, winners: Tensor, decided: Tensor | None) -> Tensor:
+        odds.mul_(scale).exp2_()  # three times as fast as exp
         odds.scatter_(0, winners[None], 0.0)
         margins = (1 - odds.amax(dim=0)) / (1 + odds.sum(dim=0))
-        return margins if self.decided is None else margins.masked_fill_(~self.decided, 0.0)
+        return margins if decided is None else margins.masked_fill_(~decided, 0.0)
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Return the next likely class of each voxel, and the logarithm of its odds to the first, shape (K,) both."""
@@ -97,14 +107,15 @@ def bytes_together(device: torch.device) -> int:
     return CACHE_BYTES * torch.get_num_threads() if device.type == "cpu" else DEVICE_BYTES
 
 
-def voxel_boxes(logits: Tensor) -> Iterator[Box]:
+def voxel_boxes(values: Tensor, classes: int) -> Iterator[Box]:
     """Yield boxes of voxels whose logits are looked at together, each as near to one run of memory as can be.
 
     Args:
-        logits: shape (classes, X, Y, Z).
+        values: logits or features, shape (channels, X, Y, Z).
+        classes: how many logits a voxel has.
     """
-    most = max(1, bytes_together(logits.device) // (4 * len(logits)))
-    shape, strides = logits.shape[1:], logits.stride()[1:]
+    most = max(1, bytes_together(values.device) // (4 * classes))
+    shape, strides = values.shape[1:], values.stride()[1:]
     lengths = [1, 1, 1]
     for axis in sorted(range(3), key=lambda axis: strides[axis]):
         lengths[axis] = max(1, min(shape[axis], most // math.prod(lengths)))

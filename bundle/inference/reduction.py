@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +17,12 @@ from bundle.inference.aligned import Affine, Axis, aligned_axes, take_winners
 from bundle.inference.components import LogitVotes, take_strays
 from bundle.inference.confidence import Margins
 from bundle.inference.finalists import Finalists
-from bundle.inference.ranking import Ranking, voxel_boxes
+from bundle.inference.logits import Logits
+from bundle.inference.ranking import Box, Ranking
 from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.slabs import Windows
 from bundle.inference.streamed import Notes
-from bundle.inference.sums import Block, Box
-from bundle.inference.winners import winners_of
+from bundle.inference.sums import Block
 
 
 def lies_on_grid(to_grid: Affine, grid: Sequence[int], scan_shape: Sequence[int]) -> bool:
@@ -38,7 +39,7 @@ class Reduction:
     """What blocks of logits become; the axes of the grid are in the order of ``windows.order``.
 
     Args:
-        logits: of the first block.
+        logits: of the first block, whose classes and device are theirs all.
         windows: where windows lie.
         to_grid: voxel of the scan to voxel of the image, 4 x 4.
         scan_shape: shape of the scan.
@@ -51,15 +52,15 @@ class Reduction:
     """
 
     def __init__(
-        self, logits: Tensor, windows: Windows, to_grid: Affine, scan_shape: Sequence[int], one_piece: Sequence[int]
+        self, logits: Logits, windows: Windows, to_grid: Affine, scan_shape: Sequence[int], one_piece: Sequence[int]
     ) -> None:
         self.grid = tuple(windows.size[axis] for axis in windows.order)
         self.to_grid = to_grid[[*windows.order, 3]]
         self.axes = _axes_on_grid(self.to_grid, self.grid, scan_shape)
         self.one_piece = one_piece
         self.channels = empty_channels(scan_shape, logits)
-        self.margins = Margins(len(logits))
-        self.finalists = Finalists(len(logits), self.grid) if one_piece and not windows.single else None
+        self.margins = Margins(logits.classes)
+        self.finalists = Finalists(logits.classes, self.grid) if one_piece and not windows.single else None
         self.single = windows.single
         self.dropped, self.apart = Counter[int](), Counter[int]()
         self._seam: Tensor | None = None
@@ -67,51 +68,54 @@ class Reduction:
 
     def take(self, block: Block) -> None:
         """Take a block, whose logits may be changed."""
-        winners = self._of_one_window(block.logits) if self.single else self._ranked(block)
+        winners = self._ranked(block)
         if self.axes is not None:
             take_winners(winners, self.axes, self.channels, [part.start for part in block.place])
             return
         first = block.place[0].start
         restore_planes(block.logits, self.to_grid, self.channels, self.grid[0], first, winners=winners)
 
-    def _of_one_window(self, logits: Tensor) -> Tensor:
-        """Return the winners of all voxels, stray pieces taken."""
-        if self.one_piece:
-            taken, _ = take_strays(LogitVotes(logits), self.one_piece, self.dropped, self.apart)
-            winners = torch.from_numpy(taken).to(logits.device)
-        else:
-            winners = winners_of(logits)
-        self.margins.add(logits, winners)
-        return winners
-
     def _ranked(self, block: Block) -> Tensor:
         """Return the winners of a block, and count and note those of its voxels that come for the first time."""
-        fresh = block.logits[:, block.seam :]
-        winners = torch.empty(fresh.shape[1:], dtype=self.channels.dtype, device=fresh.device)
-        margins = torch.empty(fresh.shape[1:], device=fresh.device)
-        start = [part.start + (0 if axis else block.seam) for axis, part in enumerate(block.place)]
+        seam, logits = block.seam, block.logits
+        shape = (logits.shape[1] - seam, *logits.shape[2:])
+        winners = torch.empty(shape, dtype=logits.dtype, device=logits.device)
+        margins = torch.empty(shape, device=logits.device)
+        start = [part.start for part in block.place]
         if self.finalists is not None and self._planes != block.place[0]:
             self._planes = block.place[0]
             self.finalists.let_go()
-        for box in voxel_boxes(fresh):
+        for box in logits.voxel_boxes(seam):
             weights = None if block.weights is None else block.weights[box].reshape(-1)
-            ranking = Ranking(fresh[(slice(None), *box)].flatten(1), weights)
+            ranking = Ranking(logits.of(*box).flatten(1), weights)
             place = tuple(slice(low + part.start, low + part.stop) for low, part in zip(start, box, strict=True))
+            target = (slice(box[0].start - seam, box[0].stop - seam), *box[1:])
             winner, margin = self._count(ranking, place)
-            winners[box], margins[box] = winner.view(winners[box].shape), margin.view(margins[box].shape)
-        self.margins.count(winners.flatten().long(), margins.flatten())
-        if block.seam:
+            winners[target], margins[target] = winner.view(winners[target].shape), margin.view(winners[target].shape)
+        self.margins.count(winners.flatten(), margins.flatten())
+        if self.single and self.one_piece:
+            return self._without_strays(logits, winners, margins)
+        if seam:
             assert self._seam is not None
             winners = torch.cat([self._seam, winners])
         self._seam = winners[-1:]
         return winners
 
+    def _without_strays(self, logits: Logits, winners: Tensor, margins: Tensor) -> Tensor:
+        """Return the winners of all voxels of a grid once its stray pieces are taken, and let those count for them."""
+        taken, changed = take_strays(LogitVotes(logits, winners), self.one_piece, self.dropped, self.apart)
+        voxels = np.array(np.nonzero(changed))
+        x, y, z = torch.from_numpy(voxels).to(logits.device)
+        self.margins.count(winners[x, y, z], margins[x, y, z], -1)
+        ranking = Ranking(logits.at(voxels))
+        heirs = ranking.first()
+        self.margins.count(heirs, ranking.margins(heirs))
+        return torch.from_numpy(taken).to(logits.device)
+
     def _count(self, ranking: Ranking, place: Box) -> tuple[Tensor, Tensor]:
         """Return the winners of some voxels and their margins, shape (K,) both, and note their finalists."""
         if self.finalists is None:
             winners = ranking.first()
-            if not bool(winners.any()):
-                return winners, torch.zeros(winners.shape, device=winners.device)  # the background's count for nothing
             return winners, ranking.margins(winners)
         winners, _ = ranking.next()
         second, lead = ranking.next()

@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from bundle.inference.aligned import PLANES, Affine, aligned_axes, restore_aligned
+from bundle.inference.logits import Logits
 from bundle.inference.streamed import notes_of
-from bundle.inference.winners import UINT8_CLASSES, winners_of
+from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, channel_codes, read_labels, renamed_keywords
 from bundle.results.probabilities import soft_key
 from bundle.results.quality import quality_key
@@ -183,19 +184,19 @@ def restore_labels(
         shape = tuple(logits.shape)
         raise ValueError(f"logits must have the shape (at most {MOST_CLASSES} classes, X, Y, Z), got {shape}.")
     to_grid = np.linalg.inv(affine) @ scan_affine
-    channels = empty_channels(scan_shape, logits)
-    restore_planes(logits, to_grid, channels, logits.shape[1], slab_voxels=slab_voxels)
+    found = Logits(logits)
+    channels = empty_channels(scan_shape, found)
+    restore_planes(found, to_grid, channels, logits.shape[1], slab_voxels=slab_voxels)
     return channels
 
 
-def empty_channels(scan_shape: Sequence[int], logits: Tensor) -> Tensor:
+def empty_channels(scan_shape: Sequence[int], logits: Logits) -> Tensor:
     """Return an array of the scan's shape for the channels of some logits, all background, on their device."""
-    dtype = torch.uint8 if logits.shape[0] <= UINT8_CLASSES else torch.int16
-    return torch.zeros(tuple(scan_shape), dtype=dtype, device=logits.device)
+    return torch.zeros(tuple(scan_shape), dtype=logits.dtype, device=logits.device)
 
 
 def restore_planes(
-    logits: Tensor,
+    logits: Logits,
     to_grid: Affine,
     channels: Tensor,
     depth: int,
@@ -209,7 +210,7 @@ def restore_planes(
     the same.
 
     Args:
-        logits: shape (classes, X, Y, Z).
+        logits: of planes (X, Y, Z) of the grid.
         to_grid: voxel of the scan to voxel of the grid, 4 x 4.
         channels: shape of the scan, written to.
         depth: planes of the whole grid.
@@ -217,16 +218,15 @@ def restore_planes(
         slab_voxels: voxels of the scan worked on at a time.
         winners: the likeliest class of each voxel of the logits, shape (X, Y, Z), where it is known.
     """
-    plane_bytes = 4 * logits[:, 0].numel()
     axes = aligned_axes(to_grid, torch.Size([depth, *logits.shape[2:]]), tuple(channels.shape))
     if axes is not None:
         plane = channels.numel() // channels.shape[axes[0].scan_axis]
-        planes = min(PLANES, slab_voxels // max(1, plane), PROBABILITY_BYTES // plane_bytes)
+        planes = min(PLANES, slab_voxels // max(1, plane), PROBABILITY_BYTES // logits.plane_bytes)
         restore_aligned(logits, axes, channels, max(1, planes), first_plane, winners)
         return
-    planes = max(1, PROBABILITY_BYTES // plane_bytes)
+    planes = max(1, PROBABILITY_BYTES // logits.plane_bytes)
     for start in range(0, logits.shape[1] - 1, planes):
-        part = logits[:, start : start + planes + 1]
+        part = logits.of(slice(start, start + planes + 1), slice(None), slice(None))
         _restore_anywhere(part, to_grid, channels, slab_voxels, depth, first_plane + start)
 
 

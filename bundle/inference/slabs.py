@@ -17,7 +17,10 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from torch import Tensor
 
-from bundle.inference.sums import Block, Box, Sums
+from bundle.engines.head import Head
+from bundle.inference.logits import Logits
+from bundle.inference.ranking import Box
+from bundle.inference.sums import Block, Sums
 
 
 @dataclass(frozen=True)
@@ -82,22 +85,24 @@ def logit_blocks(
     windows: Windows,
     tell: Callable[[int], None] = lambda done: None,
     slabs: bool = False,
+    head: Head | None = None,
 ) -> Iterator[Block]:
     """Yield the logits of an image block by block along ``windows.axis``, each once no further window touches it.
 
     Args:
         image: shape (1, C, X, Y, Z).
-        network: maps (B, C, *window) to logits (B, classes, *window).
+        network: maps (B, C, *window) to logits (B, classes, *window), or to what ``head`` maps to them.
         windows: where they lie.
         tell: called with the number of windows done, after each call of the network.
         slabs: whether blocks are to be whole planes of logits, without weights, each of which but the first starts with
             the last plane of the one before, so that what lies between the two can be interpolated.
+        head: the last layer of the network, where it is left out.
     """
     turned = (0, *(axis + 1 for axis in windows.order))
     if windows.single:
-        logits = network(image)[0].permute(turned)
+        values = network(image)[0].permute(turned)
         tell(1)
-        yield Block(tuple(slice(0, windows.size[axis]) for axis in windows.order), logits)
+        yield Block(tuple(slice(0, windows.size[axis]) for axis in windows.order), Logits(values, head))
         return
     weights = windows.weights(image).permute(windows.order)
     sums: Sums | None = None
@@ -106,16 +111,16 @@ def logit_blocks(
         if sums is not None:
             sums.move_on(start)
         for places in _row(windows, start):
-            logits = network(torch.cat([image[(slice(None), slice(None), *place)] for place in places]))
-            sums = sums or Sums(logits.to(image.dtype), windows, slabs)
+            values = network(torch.cat([image[(slice(None), slice(None), *place)] for place in places]))
+            sums = sums or Sums(values.to(image.dtype), windows, slabs, head)
             finished = [
                 cell
-                for place, part in zip(places, logits.to(image.dtype), strict=True)
+                for place, part in zip(places, values.to(image.dtype), strict=True)
                 for cell in sums.add(part.permute(turned), weights, place)
             ]
             done += len(places)
             tell(done)
-            del logits  # of all windows of a call, before memory is needed for what becomes of the sums
+            del values  # of all windows of a call, before memory is needed for what becomes of the sums
             yield from map(sums.block, finished)
 
 

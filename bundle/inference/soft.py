@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bundle.errors import OptionError
 from bundle.inference.aligned import PLANES, Affine, Axis, aligned_axes, interpolate
+from bundle.inference.logits import Logits
 from bundle.inference.restore import PROBABILITY_BYTES, cells_of, corners_of, grid_positions
 from bundle.io.scratch import out_of_memory
 from bundle.labels import DEFAULT_TABLE, Label
@@ -39,21 +40,21 @@ def map_channels(
     return list(dict.fromkeys(channels[code] for code in codes))
 
 
-def add_planes(maps: ProbabilityMaps, logits: Tensor, to_grid: Affine, depth: int, first_plane: int) -> None:
+def add_planes(maps: ProbabilityMaps, logits: Logits, to_grid: Affine, depth: int, first_plane: int) -> None:
     """Write the probabilities of the scan's voxels between some planes of the grid, see ``restore_planes``.
 
     Args:
         maps: written to.
-        logits: shape (classes, X, Y, Z).
+        logits: of planes (X, Y, Z) of the grid.
         to_grid: voxel of the scan to voxel of the grid, 4 x 4.
         depth: planes of the whole grid.
         first_plane: index on the grid of the first plane of the logits.
     """
     shape = maps.values.shape[:3]
     axes = aligned_axes(to_grid, torch.Size([depth, *logits.shape[2:]]), shape)
-    planes = max(1, min(PLANES, PROBABILITY_BYTES // (4 * logits[:, 0].numel())))
+    planes = max(1, min(PLANES, PROBABILITY_BYTES // logits.plane_bytes))
     for start in range(0, logits.shape[1] - 1, planes):
-        part = logits[:, start : start + planes + 1]
+        part = logits.of(slice(start, start + planes + 1), slice(None), slice(None))
         probabilities = part.float().softmax(dim=0)[list(maps.channels)]
         if axes is not None:
             _along(maps, probabilities, axes, first_plane + start)

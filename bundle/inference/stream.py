@@ -23,12 +23,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bundle.engines.head import Features, Head
+from bundle.engines.networks import EngineNetwork
 from bundle.errors import OptionError
 from bundle.inference.aligned import Affine
 from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
 from bundle.inference.components import one_piece_channels
 from bundle.inference.judged import judged
 from bundle.inference.kept_memory import KEPT
+from bundle.inference.mirror import MirroredFeatures
 from bundle.inference.plan import Plan, is_scarce, make_plan, parse_size
 from bundle.inference.reduction import Reduction, lies_on_grid
 from bundle.inference.slabs import Windows, logit_blocks
@@ -52,23 +55,25 @@ def stream_labels(
     one_piece: Sequence[int] = (),
     tell: Callable[[int], None] = lambda done: None,
     maps: ProbabilityMaps | None = None,
+    head: Head | None = None,
 ) -> tuple[Tensor, Notes]:
     """Return the channel of each voxel of the scan, as ``restore_labels`` does, and what was found on the way.
 
     Args:
         image: shape (1, C, X, Y, Z), every axis at least 2.
-        network: maps windows (B, C, ...) to logits (B, classes, ...).
+        network: maps windows (B, C, ...) to logits (B, classes, ...), or to what ``head`` maps to them.
         windows: where they lie.
         to_grid: voxel of the scan to voxel of the image, 4 x 4.
         scan_shape: shape of the scan.
         one_piece: classes whose stray pieces go to the next likely class.
         tell: called with the number of windows done.
         maps: probability maps of the scan, to be filled.
+        head: the last layer of the network, where it is left out.
     """
     reduction: Reduction | None = None
     slabs = maps is not None or not lies_on_grid(to_grid, windows.size, scan_shape)
     with torch.inference_mode():
-        for block in logit_blocks(image, network, windows, tell, slabs):
+        for block in logit_blocks(image, network, windows, tell, slabs, head):
             reduction = reduction or Reduction(block.logits, windows, to_grid, scan_shape, one_piece)
             if maps is not None:
                 add_planes(maps, block.logits, reduction.to_grid, reduction.grid[0], block.place[0].start)
@@ -148,22 +153,28 @@ class StreamInferer(WindowInferer):
         scan_affine = np.asarray(item.meta["original_affine"], dtype=np.float64)
         to_grid = np.linalg.inv(np.asarray(item.affine, dtype=np.float64)) @ scan_affine
         shape = [int(length) for length in item.meta["spatial_shape"]]
-        kind = "" if self.mirrored is None else "mirrored"
-        calibrations = Calibrations(network, image.device, self.cache_dir, kind)
+        head = network.head if isinstance(network, EngineNetwork) else None
+        kinds = ["mirrored"] * (self.mirrored is not None) + ["features"] * (head is not None)
+        calibrations = Calibrations(network, image.device, self.cache_dir, " ".join(kinds))
         single = self.windows(image.shape[2:]).single
-        with memory_for(network, image, single):
-            judging = judged(network, self.quality, self.table, not single)
-            watch = Watch(self.averaging(judging or network))
+        with memory_for(network, image):
+            seen = network if head is None else Features(network)
+            judging = judged(seen, self.quality, self.table, not single)
+            if head is not None and self.mirrored is not None:
+                head = head.averaged_with_mirror(self.mirrored)
+                watch = Watch(MirroredFeatures(judging or seen))
+            else:
+                watch = Watch(self.averaging(judging or seen))
             name = str(item.meta.get("filename_or_obj", "image"))
             on_grid = not self.mapped and lies_on_grid(to_grid, image.shape[2:], shape)
-            plan, anew = self._plan(name, image, watch.network, shape, calibrations, on_grid)
+            plan, anew = self._plan(name, image, watch.network, shape, calibrations, on_grid, head)
             started = time.perf_counter()
             if judging is not None:
                 judging.several = not plan.windows.single
                 judging.clear()  # of what was tried for the plan
             with self._progress(plan) as tell:
                 maps = ProbabilityMaps.empty(self.mapped, shape) if self.mapped else None
-                result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell, maps)
+                result = stream_labels(image, watch, plan.windows, to_grid, shape, self.one_piece, tell, maps, head)
             rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
         if judging is not None:
             result = result[0], replace(result[1], quality=judging.quality())
@@ -180,11 +191,13 @@ class StreamInferer(WindowInferer):
         shape: Sequence[int],
         calibrations: Calibrations,
         on_grid: bool,
+        head: Head | None,
     ) -> tuple[Plan, bool]:
         """Return what a scan will take, and whether its memory is asked for anew; and show it."""
         windows = self.windows(image.shape[2:])
         known = calibrations.find(windows.window, windows.batch)
-        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, KEPT.held(), on_grid)
+        channels = self.classes if head is None else head.channels
+        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, KEPT.held(), on_grid, channels)
         anew = KEPT.make_ready(plan.slab_bytes + plan.usual_bytes)
         plan = replace(plan, held=KEPT.held())
         if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):

@@ -1,4 +1,4 @@
-"""Weighted sums of the logits of overlapping windows, from which blocks come that no further window touches.
+"""Weighted sums of logits, or features, of overlapping windows, from which blocks come that no further window touches.
 
 The time goes into memory: sums lie in cells between the edges of windows, which a window covers as a whole, so that it
 adds to one run of memory for each class and not to short pieces of rows, and the first one writes and does not add
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bundle.engines.head import Head
+from bundle.inference.logits import Logits
+from bundle.inference.ranking import Box
+
 if TYPE_CHECKING:
     from bundle.inference.slabs import Windows
-
-Box = tuple[slice, ...]
 
 TURNED_BYTES = 1 << 21
 """Of logits that are turned at a time, for each thread on a CPU: they stay in its caches."""
@@ -32,13 +34,13 @@ class Block:
 
     Attributes:
         place: the box.
-        logits: shape (classes, X, Y, Z); may be changed.
+        logits: of its voxels; may be changed.
         weights: what the logits are still to be divided by, shape (X, Y, Z), where they are sums of several windows.
         seam: how many of its first planes came before, as the last ones of the block before.
     """
 
     place: Box
-    logits: Tensor
+    logits: Logits
     weights: Tensor | None = None
     seam: int = 0
 
@@ -49,7 +51,7 @@ class _Cell:
 
     Attributes:
         across: the rectangle.
-        sums: of weighted logits, shape (classes, planes, Y, Z).
+        sums: of weighted values, shape (channels, planes, Y, Z).
         weights: shape (planes, Y, Z).
         fresh: from which plane on nothing was added yet, and there may be anything.
     """
@@ -80,7 +82,7 @@ class _Part:
     """Where a part of a window goes.
 
     Attributes:
-        of: the part of the window, as an index of its logits.
+        of: the part of the window, as an index of its values.
         weights: its weights.
         sums: what it is added to, or written over.
         over: whether it is written over what is there.
@@ -91,52 +93,58 @@ class _Part:
     sums: Tensor
     over: bool
 
-    def take(self, classes: slice, logits: Tensor) -> None:
-        """Take the logits of some classes of the window."""
+    def take(self, channels: slice, values: Tensor) -> None:
+        """Take some channels of the window's values."""
         if self.over:
-            torch.mul(logits[self.of], self.weights, out=self.sums[classes])
+            torch.mul(values[self.of], self.weights, out=self.sums[channels])
         else:
-            self.sums[classes].addcmul_(logits[self.of], self.weights)
+            self.sums[channels].addcmul_(values[self.of], self.weights)
 
 
 class Sums:
-    """Sums of weighted logits over a window's depth of planes; with slabs, after the last plane that is finished.
+    """Sums of weighted values over a window's depth of planes; with slabs, after the last plane that is finished.
 
     Args:
-        logits: of some windows, shape (B, classes, *window).
+        values: of some windows, logits or what ``head`` maps to them, shape (B, channels, *window).
         windows: where all of them lie.
         slabs: whether one cell is to hold whole planes.
+        head: the last layer of the network, where it is still to come.
     """
 
-    def __init__(self, logits: Tensor, windows: Windows, slabs: bool) -> None:
-        self.windows, self.slabs = windows, slabs
+    def __init__(self, values: Tensor, windows: Windows, slabs: bool, head: Head | None = None) -> None:
+        self.windows, self.slabs, self.head = windows, slabs, head
         self.starts = windows.starts(windows.axis)
         self.base = self.seam = 0
         first, *others = windows.order
         self.depth = windows.window[first]
         planes = min(self.depth + slabs, windows.size[first])
         sides = [_sides(windows, axis, cut=not slabs) for axis in others]
-        self.cells = [self._cell(logits, planes, across) for across in product(*sides)]
+        self.cells = [self._cell(values, planes, across) for across in product(*sides)]
 
     @staticmethod
-    def _cell(logits: Tensor, planes: int, across: Box) -> _Cell:
+    def _cell(values: Tensor, planes: int, across: Box) -> _Cell:
         shape = planes, *(part.stop - part.start for part in across)
-        return _Cell(across, logits.new_empty(logits.shape[1], *shape), logits.new_empty(shape))
+        channels = values.shape[1]
+        if values.stride(1) == 1 and channels > 1:  # channels last, as in the windows
+            sums = values.new_empty(*shape, channels).permute(3, 0, 1, 2)
+        else:
+            sums = values.new_empty(channels, *shape)
+        return _Cell(across, sums, values.new_empty(shape))
 
-    def add(self, logits: Tensor, weights: Tensor, place: Box) -> list[_Cell]:
+    def add(self, values: Tensor, weights: Tensor, place: Box) -> list[_Cell]:
         """Add a window that starts at ``base`` by its weights, and return the cells that were waiting for it alone.
 
         Args:
-            logits: shape (classes, X, Y, Z), axes in the order of ``Windows.order``.
+            values: shape (channels, X, Y, Z), axes in the order of ``Windows.order``.
             weights: shape (X, Y, Z), likewise.
             place: of the window in the image.
         """
         across = [place[axis] for axis in self.windows.order[1:]]
         touched = [cell for cell in self.cells if all(map(_overlap, cell.across, across))]
         parts = [part for cell in touched for part in self._parts(cell, weights, across)]
-        for classes, turned in _turned(logits):
+        for channels, turned in _turned(values):
             for part in parts:
-                part.take(classes, turned)
+                part.take(channels, turned)
         return [cell for cell in touched if self._is_last(across, cell)]
 
     def _parts(self, cell: _Cell, weights: Tensor, across: Sequence[slice]) -> Iterator[_Part]:
@@ -172,12 +180,12 @@ class Sums:
         """Return what is finished of a cell."""
         first, end = self.base - self.seam, self._end()
         planes = slice(0, end - first)
-        logits, weights = cell.sums[:, planes], cell.weights[planes]
+        values, weights = cell.sums[:, planes], cell.weights[planes]
         place = (slice(first, end), *cell.across)
-        if not self.slabs:
-            return Block(place, logits, weights)
-        logits[:, self.seam :] /= weights[self.seam :]
-        return Block(place, logits, None, self.seam)
+        if not self.slabs and self.head is None:
+            return Block(place, Logits(values), weights)
+        values[:, self.seam :] /= weights[self.seam :]
+        return Block(place, Logits(values, self.head), None, self.seam)
 
     def move_on(self, start: int) -> None:
         """Let go the planes before ``start``, but with slabs the last one of them."""
@@ -187,15 +195,15 @@ class Sums:
         self.base, self.seam = start, int(self.slabs)
 
 
-def _turned(logits: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield ranges of the classes, and their logits with the last axis innermost in memory, or all as they are."""
-    if logits.stride(3) == 1 or logits.device.type != "cpu":
-        yield slice(None), logits
+def _turned(values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield ranges of the channels, and their values with the last axis innermost in memory, or all as they are."""
+    if values.stride(3) == 1 or values.stride(0) == 1 or values.device.type != "cpu":
+        yield slice(None), values
         return
-    classes = max(1, TURNED_BYTES * torch.get_num_threads() // (4 * logits[0].numel()))
-    for start in range(0, len(logits), classes):
-        some = slice(start, start + classes)
-        yield some, _depth_first(logits[some])
+    channels = max(1, TURNED_BYTES * torch.get_num_threads() // (4 * values[0].numel()))
+    for start in range(0, len(values), channels):
+        some = slice(start, start + channels)
+        yield some, _depth_first(values[some])
 
 
 def _depth_first(logits: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class WindowInferer(SlidingWindowInferer):
         """Map an image (B, C, X, Y, Z) to logits (B, classes, X, Y, Z), in MONAI's sliding window."""
         image = inputs.as_subclass(torch.Tensor)
         windows = self.windows(image.shape[2:])
-        with memory_for(network, image, windows.single):
+        with memory_for(network, image):
             network = self.averaging(network)
             if windows.single:
                 return network(image, *args, **kwargs)
@@ -73,17 +73,12 @@ class WindowInferer(SlidingWindowInferer):
         return network if self.mirrored is None else MirrorAveraged(network, self.mirrored)
 
 
-def memory_for(network: Callable[..., Any], image: Tensor, single: bool = False) -> AbstractContextManager[None]:
+def memory_for(network: Callable[..., Any], image: Tensor) -> AbstractContextManager[None]:
     """Return the context in which freed memory is kept while a network computes on a CPU.
-
-    Not for a single window in float32: of a head, fresh pages take 2 % of the time, and what would lie between tensors
-    takes a fifth of the memory.
 
     Args:
         network: what computes.
         image: its input, on the device.
-        single: whether one window is the whole image.
     """
     keeping = getattr(network, "engine", "torch") in ("torch", "torchscript", "openvino")
-    once = single and getattr(network, "precision", "float32") == "float32"
-    return freed_memory_kept() if keeping and not once and image.device.type == "cpu" else nullcontext()
+    return freed_memory_kept() if keeping and image.device.type == "cpu" else nullcontext()

@@ -79,7 +79,7 @@ def test_boxes_hold_each_voxel_once_and_few_at_a_time(order, cache, monkeypatch)
     monkeypatch.setattr(ranking, "CACHE_BYTES", cache)
     logits = torch.empty(7, 9, 30, 11).permute(order)
     seen = np.zeros(logits.shape[1:], dtype=int)
-    for box in voxel_boxes(logits):
+    for box in voxel_boxes(logits, 7):
         seen[box] += 1
         assert logits[(slice(None), *box)].numel() * 4 <= max(cache * torch.get_num_threads(), 4 * 7)
     assert (seen == 1).all()

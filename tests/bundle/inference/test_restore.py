@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from bundle.inference import restore_labels
 from bundle.inference.aligned import aligned_axes
+from bundle.inference.logits import Logits
 from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.winners import winners_of
 
@@ -154,10 +155,10 @@ def test_known_winners_spare_what_lies_in_the_background_and_change_nothing(name
     logits[structure] = make_logits()[structure]
     found = []
     for winners in (None, winners_of(logits)):
-        channels = empty_channels(shape, logits)
+        channels = empty_channels(shape, Logits(logits))
         for part in (slice(0, 6), slice(5, 14)):  # planes come apart, and the last one again
             known = None if winners is None else winners[part]
-            restore_planes(logits[:, part], to_grid, channels, 14, part.start, winners=known)
+            restore_planes(Logits(logits[:, part]), to_grid, channels, 14, part.start, winners=known)
         found.append(channels)
     assert torch.equal(*found)
     if structure[1] == slice(3, 6):

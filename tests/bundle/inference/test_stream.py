@@ -100,7 +100,7 @@ def test_blocks_hold_the_logits_of_each_voxel_once(case, whole_planes):
         )[0].permute(0, *(axis + 1 for axis in windows.order))
         found, times = torch.zeros_like(expected), torch.zeros(expected.shape[1:])
         for block in logit_blocks(image, network, windows, slabs=whole_planes):
-            found[(slice(None), *block.place)] = block.logits / (1 if block.weights is None else block.weights)
+            found[(slice(None), *block.place)] = block.logits.values / (1 if block.weights is None else block.weights)
             assert block.seam == int(whole_planes and bool(times.any()))
             assert not whole_planes or block.logits.shape[2:] == expected.shape[2:]
             times[block.place][block.seam :] += 1
