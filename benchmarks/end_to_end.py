@@ -32,12 +32,12 @@ from benchmarks.measure import (
     write_json,
 )
 
-STOCK, IN_TURN, DEFAULT, FLOAT32 = "stock", "one after another", "scripts.segment", "scripts.segment, float32"
+STOCK, IN_TURN, DEFAULT, BFLOAT16 = "stock", "one after another", "scripts.segment", "scripts.segment, bfloat16"
 OPENVINO = {
     "openvino": ("--engine", "openvino"),
-    "openvino, float32": ("--engine", "openvino", "--precision", "float32"),
+    "openvino, bfloat16": ("--engine", "openvino", "--precision", "bfloat16"),
 }
-OPTIONS = {DEFAULT: (), FLOAT32: ("--precision", "float32"), **OPENVINO}
+OPTIONS = {DEFAULT: (), BFLOAT16: ("--precision", "bfloat16"), **OPENVINO}
 """What each variant adds to the command line of ``scripts.segment``."""
 PARTS = ("process", "window", "batch")
 WINDOW = 96
@@ -80,7 +80,7 @@ def compare_processes(image: str, rounds: int) -> Figures:
     """Print whole processes of one scan."""
     from bundle.engines.choose import is_installed
 
-    variants = [DEFAULT, FLOAT32, *(OPENVINO if is_installed("openvino") else ()), STOCK]
+    variants = [DEFAULT, BFLOAT16, *(OPENVINO if is_installed("openvino") else ()), STOCK]
     print("\none scan, the whole process")
     found = measure_runs(variants, [image], rounds)
     table = print_runs(found)
