@@ -19,7 +19,7 @@ from networks.transformer_unet import UpBlock
 SLAB_BYTES = 1 << 25
 """Of the planes of a feature map that are worked on at a time."""
 LEAST_BYTES = 1 << 27
-"""Of a feature map that is gone through by planes: the memory of a smaller one is not worth the 3 % of its time."""
+"""Of a feature map that is gone through by planes: the memory of a smaller one is not worth the time."""
 
 
 class SlabwiseUp(UpBlock):
@@ -27,7 +27,8 @@ class SlabwiseUp(UpBlock):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (B, C_in, D, H, W) and a skip (B, C_out, 2D, 2H, 2W), which is lost, to (B, C_out, 2D, 2H, 2W)."""
-        if torch.is_grad_enabled() or not is_channels_last(skip):
+        known = skip.dtype in (torch.float32, torch.bfloat16) and torch.backends.mkldnn.is_available()
+        if torch.is_grad_enabled() or not is_channels_last(skip) or not known:
             return super().forward(x, skip)
         slabs = list(_slabs(skip))
         if len(slabs) < 2:

@@ -21,15 +21,12 @@ from bundle.inference.winners import winners_of
 from bundle.labels import DEFAULT_TABLE, read_labels
 from bundle.results.record import confidence_key
 
-SLAB_BYTES = 1 << 25
-"""Of the logits of voxels looked at together; those of labelled ones are copied."""
 VOXELS = 1 << 14
 """Voxels whose margins are taken together: the logits of the labelled ones stay in the processor's cache."""
 
 
-def voxel_parts(logits: Tensor, voxels: int | None = None) -> Iterator[Tensor]:
+def voxel_parts(logits: Tensor, voxels: int) -> Iterator[Tensor]:
     """Yield the logits of voxels that are looked at together, shape (classes, K), of planes (classes, X, Y, Z)."""
-    voxels = voxels or max(1, SLAB_BYTES // (4 * len(logits)))
     if logits.is_contiguous():
         yield from logits.flatten(1).split(voxels, dim=1)  # views
         return
@@ -48,15 +45,9 @@ class Margins:
     def __init__(self, classes: int) -> None:
         self.sums, self.counts = torch.zeros(classes, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
 
-    def add(self, logits: Tensor, winners: Tensor | None = None, slab_voxels: int = VOXELS) -> None:
-        """Add voxels by their logits, shape (classes, X, Y, Z), unchanged.
-
-        Args:
-            logits: of the voxels.
-            winners: the likeliest class of each, shape (X, Y, Z), where it is known.
-            slab_voxels: voxels looked at together.
-        """
-        start, classes = 0, (winners_of(logits) if winners is None else winners.to(logits.device)).flatten()
+    def add(self, logits: Tensor, slab_voxels: int = VOXELS) -> None:
+        """Add voxels by their logits, shape (classes, X, Y, Z), unchanged, so many at a time."""
+        start, classes = 0, winners_of(logits).flatten()
         for flat in voxel_parts(logits, slab_voxels):  # (classes, K)
             part = classes[start : start + flat.shape[1]]
             start += flat.shape[1]
@@ -97,7 +88,7 @@ def mean_margins(logits: Tensor, slab_voxels: int = VOXELS) -> dict[int, float]:
         0 to 1 by class, classes that win nowhere left out.
     """
     margins = Margins(len(logits))
-    margins.add(logits, slab_voxels=slab_voxels)
+    margins.add(logits, slab_voxels)
     return margins.means()
 
 

@@ -58,6 +58,15 @@ def test_bfloat16_goes_through_planes_too(monkeypatch):
     torch.testing.assert_close(answer.float(), expected.detach(), atol=0.1, rtol=0.1)
 
 
+def test_float64_takes_the_usual_way(monkeypatch):
+    monkeypatch.setattr(slabwise, "LEAST_BYTES", 0)
+    monkeypatch.setattr(slabwise, "SLAB_BYTES", 1)
+    block, (x, skip) = make_block().double(), (maps.double() for maps in make_maps())
+    expected = deepcopy(block)(x, skip).detach()
+    with torch.inference_mode():
+        torch.testing.assert_close(go_slabwise(to_channels_last(block))(x, skip), expected)
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_gradients_and_other_layouts_take_the_usual_way_and_leave_the_skip(last, monkeypatch):
     monkeypatch.setattr(slabwise, "LEAST_BYTES", 0)
