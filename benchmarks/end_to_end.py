@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import Child, median_child, run_child
-from benchmarks.engine_rows import EAGER, ROWS, UNETR_B, Row, measure_row
+from benchmarks.engine_rows import BFLOAT16, EAGER, EAGER_BFLOAT16, FLOAT32, ROWS, UNETR_B, measure_row
 from benchmarks.measure import (
     describe_machine,
     in_own_process,
@@ -32,12 +32,13 @@ from benchmarks.measure import (
     write_json,
 )
 
-STOCK, IN_TURN, DEFAULT, BFLOAT16 = "stock", "one after another", "scripts.segment", "scripts.segment, bfloat16"
+STOCK, IN_TURN, DEFAULT = "stock", "one after another", "scripts.segment"
+FAST = f"{DEFAULT}, bfloat16"
 OPENVINO = {
     "openvino": ("--engine", "openvino"),
     "openvino, bfloat16": ("--engine", "openvino", "--precision", "bfloat16"),
 }
-OPTIONS = {DEFAULT: (), BFLOAT16: ("--precision", "bfloat16"), **OPENVINO}
+OPTIONS = {DEFAULT: (), FAST: ("--precision", "bfloat16"), **OPENVINO}
 """What each variant adds to the command line of ``scripts.segment``."""
 PARTS = ("process", "window", "batch")
 WINDOW = 96
@@ -80,7 +81,7 @@ def compare_processes(image: str, rounds: int) -> Figures:
     """Print whole processes of one scan."""
     from bundle.engines.choose import is_installed
 
-    variants = [DEFAULT, BFLOAT16, *(OPENVINO if is_installed("openvino") else ()), STOCK]
+    variants = [DEFAULT, FAST, *(OPENVINO if is_installed("openvino") else ()), STOCK]
     print("\none scan, the whole process")
     found = measure_runs(variants, [image], rounds)
     table = print_runs(found)
@@ -91,20 +92,21 @@ def compare_processes(image: str, rounds: int) -> Figures:
 
 
 def compare_windows() -> Figures:
-    """Print one window of 96^3 in the default and in MONAI's UNETR-B."""
+    """Print one window of 96^3 in both number formats, in eager PyTorch as it comes, and in MONAI's UNETR-B."""
     from bundle.machine import use_bfloat16
 
-    precision = "bfloat16" if use_bfloat16("auto", "cpu") else "float32"
-    default = Row("torch", precision)
-    rows = dict.fromkeys((default, Row("torch"), EAGER, UNETR_B))
+    fast = BFLOAT16 if use_bfloat16("auto", "cpu") else FLOAT32
+    rows = dict.fromkeys((fast, FLOAT32, EAGER, EAGER_BFLOAT16, UNETR_B))
     print(f"\none window of {WINDOW}^3")
     with tempfile.TemporaryDirectory() as cache_dir:
         results = {row: in_own_process(measure_row, ROWS.index(row), WINDOW, 6.0, cache_dir) for row in rows}
     for row, result in results.items():
         print(f"{row.label:50}{result.get('seconds', math.nan):9.3f} s  {result.get('error', '')}")
     seconds = {row: result.get("seconds", math.nan) for row, result in results.items()}
-    print(verdict("MONAI UNETR-B / default", seconds[UNETR_B] / seconds[default], UNETR_BAR, " x"))
-    print(verdict("eager as it comes / default", seconds[EAGER] / seconds[default], EAGER_BAR, " x"))
+    for name, peer, bar in (("MONAI UNETR-B", UNETR_B, UNETR_BAR), ("eager as it comes", EAGER, EAGER_BAR)):
+        print(verdict(f"{name} / {fast.precision}", seconds[peer] / seconds[fast], bar, " x"))
+        print(f"{name} / float32: {seconds[peer] / seconds[FLOAT32]:.2f} x")
+    print(f"eager bfloat16 / {fast.precision}: {seconds[EAGER_BFLOAT16] / seconds[fast]:.2f} x")
     return {row.label: result for row, result in results.items()}
 
 

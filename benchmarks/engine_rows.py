@@ -1,4 +1,8 @@
-"""The networks that ``benchmarks.engines`` compares, each in its engine, and what one window costs in them."""
+"""The networks that ``benchmarks.engines`` compares, each in its engine, and what one window costs in them.
+
+"Eager" is PyTorch as it comes: the module that ``bundle.model.build_network`` makes, with its weights, called by its
+user. The engine ``torch`` prepares that module (``bundle.engines.networks``).
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ MONAI: dict[str, Callable[[int], nn.Module]] = {"UNETR-B": unetr_b, "SwinUNETR-4
 
 @dataclass(frozen=True)
 class Row:
-    """An engine of ours or a network of MONAI's, its precision, and whether ``keep_freed_memory`` is called."""
+    """Ours in eager PyTorch or an engine, or a network of MONAI's; precision; is ``keep_freed_memory`` called."""
 
     engine: str
     precision: str = "float32"
@@ -54,7 +58,7 @@ class Row:
     @property
     def label(self) -> str:
         """Owner, engine and precision."""
-        plain = ", as a plain user runs it" if self == EAGER else ""
+        plain = ", PyTorch as it comes" if self.engine == "eager" else ""
         return f"{'ours' if self.is_ours else 'MONAI':6}{self.engine} {self.precision}{plain}"
 
     def build(self, size: int, cache_dir: str) -> Callable[[Tensor], Any]:
@@ -63,9 +67,13 @@ class Row:
             return MONAI[self.engine](size).eval()
 
         from bundle.engines import load_network
+        from bundle.io import load_weights
         from bundle.model import build_network, read_model
 
         network = build_network(read_model(CHECKPOINT.parent))
+        if self.engine == "eager":
+            plain = load_weights(network, CHECKPOINT).eval()
+            return plain if self.precision == "float32" else partial(under_autocast, plain)
         return load_network(network, CHECKPOINT, self.engine, self.precision, cache_dir=cache_dir)
 
     def runs_here(self, emulated: bool) -> bool:
@@ -75,12 +83,22 @@ class Row:
         return self.precision == "float32" or use_bfloat16("auto", "cpu") or (emulated and self.engine != "openvino")
 
 
-EAGER, KEEPING = Row("torch", keeps_memory=False), Row("torch")
+def under_autocast(network: nn.Module, image: Tensor) -> Any:
+    """Call a network under autocast to bfloat16."""
+    import torch
+
+    with torch.autocast("cpu", torch.bfloat16):
+        return network(image)
+
+
+EAGER, EAGER_BFLOAT16 = (Row("eager", precision, keeps_memory=False) for precision in ("float32", "bfloat16"))
+FLOAT32, BFLOAT16 = Row("torch"), Row("torch", "bfloat16")
 UNETR_B, SWIN = (Row(name, keeps_memory=False) for name in MONAI)
 ROWS = (
-    EAGER,  # as a plain user runs it; the bars are against this and against MONAI's run likewise
-    KEEPING,
-    Row("torch", "bfloat16"),
+    EAGER,  # the bars are against this and against MONAI's, run likewise
+    EAGER_BFLOAT16,
+    FLOAT32,
+    BFLOAT16,
     Row("torchscript"),
     Row("torchscript", "bfloat16"),
     Row("onnxruntime"),

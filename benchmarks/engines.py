@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engine_rows import (
+    BFLOAT16,
     EAGER,
-    KEEPING,
+    FLOAT32,
     NAMES,
     ROWS,
     UNETR_B,
@@ -29,7 +30,6 @@ from benchmarks.engine_rows import (
     peak_gflops,
 )
 from benchmarks.measure import (
-    CHECKPOINT,
     OwnProcessError,
     describe_machine,
     in_own_process,
@@ -59,9 +59,9 @@ class Window:
     peaks: dict[str, Result]
     results: dict[Row, Result]
 
-    def record(self, default: Row) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """Return what the JSON holds of it."""
-        rows = [{**asdict(row), "default": row == default, **result} for row, result in self.results.items()]
+        rows = [{**asdict(row), "default": row == FLOAT32, **result} for row, result in self.results.items()]
         return {"size": self.size, "gflop": self.gflop, "peaks": self.peaks, "rows": rows}
 
 
@@ -90,7 +90,7 @@ def derive(window: Window) -> None:
             result["of_peak"] = result["gflops"] / peaks.get(row.precision, peaks["float32"])["gflops"]
 
 
-def print_window(window: Window, default: Row) -> None:
+def print_window(window: Window) -> None:
     """Print the table of one window."""
     products = (f"{name} {peak['gflops']:.0f} GFLOP/s (N = {peak['size']})" for name, peak in window.peaks.items())
     print(
@@ -98,7 +98,7 @@ def print_window(window: Window, default: Row) -> None:
     )
     print(f"{'':50}{'median s':>9}{'rounds':>7}{'eager / it':>11}{'UNETR-B / it':>13}{'GFLOP/s':>9}{'of peak':>9}")
     for row, result in window.results.items():
-        label = f"{row.label}{' (default)' if row == default else ''}"
+        label = f"{row.label}{' (default)' if row == FLOAT32 else ''}"
         if "error" in result:
             print(f"{label:50} {result['error']}")
             continue
@@ -108,19 +108,19 @@ def print_window(window: Window, default: Row) -> None:
     sys.stdout.flush()
 
 
-def judge(window: Window, default: Row) -> Iterator[str]:
-    """Yield how the default stands to the bars."""
-    found = window.results.get(default, {})
-    keeping = window.results.get(KEEPING, {}).get("seconds", math.nan) / found.get("seconds", math.nan)
-    for name, key, bar, note in (
-        ("eager float32 / default", "eager_ratio", EAGER_BAR, f" ({keeping:.2f} with freed memory kept in both)"),
-        ("MONAI UNETR-B / default", "unetr_ratio", UNETR_BAR, ""),
-        ("default / peak of a matrix product", "of_peak", PEAK_BAR, ""),
+def judge(window: Window, fast: Row) -> Iterator[str]:
+    """Yield how the engine ``torch`` stands to the bars, and its figures in float32 beside them."""
+    found, default = (window.results.get(row, {}) for row in (fast, FLOAT32))
+    for name, key, bar in (
+        (f"eager float32 / {fast.precision}", "eager_ratio", EAGER_BAR),
+        (f"MONAI UNETR-B / {fast.precision}", "unetr_ratio", UNETR_BAR),
+        (f"{fast.precision} / peak of a matrix product", "of_peak", PEAK_BAR),
     ):
-        yield f"{window.size}^3  " + verdict(name, found.get(key, math.nan), bar) + note
+        line = verdict(name, found.get(key, math.nan), bar)
+        yield f"{window.size}^3  {line} (the default, float32: {default.get(key, math.nan):.2f})"
 
 
-def measure_window(size: int, rows: list[Row], seconds: float, cache_dir: str, default: Row) -> Window:
+def measure_window(size: int, rows: list[Row], seconds: float, cache_dir: str) -> Window:
     """Measure all rows of one window and print their table."""
     from bundle.machine import use_bfloat16
 
@@ -128,7 +128,7 @@ def measure_window(size: int, rows: list[Row], seconds: float, cache_dir: str, d
     peaks: dict[str, Result] = {name: in_own_process(peak_gflops, name) for name in precisions}
     window = Window(size, count_gflop(size), peaks, {row: measure_apart(row, size, seconds, cache_dir) for row in rows})
     derive(window)
-    print_window(window, default)
+    print_window(window)
     return window
 
 
@@ -146,17 +146,14 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure every row of every window and print tables and bars."""
     options = parse_arguments()
-    from bundle.engines import choose
-
-    choice = choose("auto", "auto", "cpu", CHECKPOINT)
-    default = Row(choice.engine, choice.precision)
     rows = [row for row in ROWS if row.engine in options.engines and row.runs_here(options.emulated)]
     print(machine := describe_machine(), flush=True)
     with tempfile.TemporaryDirectory() as cache_dir:
-        windows = [measure_window(size, rows, options.seconds, cache_dir, default) for size in options.sizes]
-    print("\n" + "\n".join(line for window in windows for line in judge(window, default)))
+        windows = [measure_window(size, rows, options.seconds, cache_dir) for size in options.sizes]
+    fast = BFLOAT16 if BFLOAT16 in rows else FLOAT32
+    print("\n" + "\n".join(line for window in windows for line in judge(window, fast)))
     if options.json:
-        write_json({"machine": machine, "windows": [window.record(default) for window in windows]}, options.json)
+        write_json({"machine": machine, "windows": [window.record() for window in windows]}, options.json)
 
 
 if __name__ == "__main__":
