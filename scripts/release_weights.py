@@ -2,7 +2,8 @@
 
 Writes model.pt (a plain state dict), labels.tsv and model.json, which says what the weights are of and where they come
 from, into a folder: ``--to models/hippocampus`` releases the hippocampus model. What nobody says anew is taken from the
-folder of RUN_MODEL, where that is a model's, else from the folder that is replaced.
+folder of RUN_MODEL, where that is a model's, else from the folder that is replaced; regions of structures, of which a
+training knows none, from either.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts.command import ROOT, make_parser, run_program
+
+if TYPE_CHECKING:
+    from bundle.labels import Label
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -45,6 +51,16 @@ def read_scores(path: Path) -> Any:
         raise InputError(path, f"cannot be read as JSON ({error})", "what a benchmark wrote is wanted") from error
 
 
+def with_regions(table: Sequence[Label], folder: Path) -> list[Label]:
+    """Return a table whose structures without a region have that of their code and name in an earlier release."""
+    from bundle.labels import read_labels
+    from bundle.model import LABEL_TABLE
+
+    path = folder / LABEL_TABLE
+    known = {(label.code, label.name): label.region for label in read_labels(path)} if path.is_file() else {}
+    return [replace(label, region=label.region or known.get((label.code, label.name), "")) for label in table]
+
+
 def release(options: argparse.Namespace) -> Path:
     """Write weights, label table and description, which belong together, and return the weights' file.
 
@@ -67,7 +83,7 @@ def release(options: argparse.Namespace) -> Path:
     model = find_model(source, options.model)
     network = load_weights(build_network(model), options.model)
     targets = [options.to / name for name in (WEIGHTS, LABEL_TABLE, MODEL_FILE)]
-    table = model.table
+    table = with_regions(model.table, options.to)
     with whole_set(targets, options.overwrite) as (weights, label_table, description):
         torch.save(network.state_dict(), weights)
         write_labels(table, label_table)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
 
+from bundle.io import write_labels
+from bundle.labels import read_labels
 from bundle.model import read_model
 from networks import TransformerUNet
 from scripts.release_weights import main
@@ -47,6 +50,18 @@ def test_weights_that_are_there_stay_unless_asked(released, tmp_path, capsys):
     assert (tmp_path / "models/model.pt").read_bytes() == before
     assert main([*released, "--overwrite"]) == 0
     assert (tmp_path / "models/model.pt").read_bytes() != before
+
+
+def test_regions_of_an_earlier_release_stay(released, tmp_path):
+    assert main(released) == 0
+    table = tmp_path / "models" / "labels.tsv"
+    known = [replace(label, region=f"part {label.code}") for label in read_labels(table)]
+    write_labels(known, table, overwrite=True)
+    assert main([*released, "--overwrite"]) == 0
+    assert read_labels(table) == known
+    write_labels([replace(label, name=f"New-{label.name}") for label in known], table, overwrite=True)
+    assert main([*released, "--overwrite"]) == 0
+    assert {label.region for label in read_labels(table)} == {""}
 
 
 def test_description_without_its_weights_stays_unless_asked(released, tmp_path, capsys):
