@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,13 +16,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from bundle.errors import OptionError
-from bundle.inference.logits import Logits, Voxels
+from bundle.inference.logits import Logits, Voxels, parts_of
+from bundle.inference.pieces import Pieces
 from bundle.inference.streamed import Notes, notes_of
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
 from bundle.results.record import apart_key, dropped_key
-
-TOUCHING = np.ones((3, 3, 3), dtype=bool)
-"""Voxels that share a corner belong together: thin structures would fall apart otherwise."""
 
 SMALL = 0.1
 """Share of the main piece below which another one is a stray; in 45 sound scans, disturbed or not, it is below 0.04."""
@@ -72,24 +70,24 @@ class LogitVotes:
 
     def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
         """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
-        values = self.logits.at(voxels).float()
-        own = values[channel].clone()
-        values[channel] = -torch.inf
-        return (own - values.amax(dim=0)).cpu().numpy().astype(np.float64)
+        found = np.empty(voxels.shape[1])
+        for part in parts_of(voxels):
+            values = self.logits.at(voxels[:, part]).float()
+            own = values[channel].clone()
+            values[channel] = -torch.inf
+            found[part] = (own - values.amax(dim=0)).cpu().numpy()
+        return found
 
     def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
         """Set a class to minus infinity at voxels and return who wins there now, shape (K,)."""
         with torch.inference_mode():
             self.logits.forbid(channel, voxels)
-            return self.logits.at(voxels).argmax(dim=0).cpu().numpy()
+            parts = [self.logits.at(voxels[:, part]).argmax(dim=0).cpu().numpy() for part in parts_of(voxels)]
+            return np.concatenate(parts)
 
 
 def _judged_pieces(
-    votes: Votes,
-    channel: int,
-    pieces: NDArray[np.int32],
-    voxels_of: Callable[[NDArray[np.bool_]], Voxels],
-    inherited: NDArray[np.bool_],
+    votes: Votes, channel: int, pieces: Pieces, inherited: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return for each piece (0 is none) whether it is a stray one, and whether it is large but not the main one.
 
@@ -99,47 +97,24 @@ def _judged_pieces(
     Args:
         votes: asked for margins.
         channel: the class.
-        pieces: number of the piece of each of its voxels, shape (K,).
-        voxels_of: gives the places of chosen ones of them.
+        pieces: of its voxels.
         inherited: whether a voxel is another class's, shape (X, Y, Z).
     """
-    sizes = np.bincount(pieces)
+    sizes = pieces.sizes
     sureness = np.zeros(len(sizes))
-    rivals = np.flatnonzero(sizes >= max(1.0, RIVAL * sizes.max()))
+    rival = sizes >= max(1.0, RIVAL * sizes.max())
+    rivals = np.flatnonzero(rival)
     if len(rivals) > 1:
-        compared = np.isin(np.arange(len(sizes)), rivals)[pieces]
-        places = voxels_of(compared)
-        margins = np.where(inherited[tuple(places)], 0.0, votes.margins(channel, places))  # inherited ones say nothing
-        sums = np.bincount(pieces[compared], weights=margins, minlength=len(sizes))
-        sureness[rivals] = sums[rivals] / sizes[rivals]
+        for voxels, piece in pieces.voxels(rival):
+            margins = np.where(inherited[tuple(voxels)], 0.0, votes.margins(channel, voxels))  # those say nothing
+            sureness += np.bincount(piece, weights=margins, minlength=len(sizes))
+        sureness[rivals] /= sizes[rivals]
     main = max(rivals, key=lambda piece: (sureness[piece], sizes[piece], -piece))
     large = sizes >= SMALL * sizes[main]
     unlikely = (sureness < UNSURE * sureness[main]) & (SMALL * sizes <= sizes[main])  # what dwarfs it is never lost
     stray = (sizes > 0) & (~large | unlikely)
     large[main] = stray[main] = False
     return stray, large
-
-
-def _stray_voxels(
-    votes: Votes, channel: int, winner: NDArray[Any], box: Box | None, inherited: NDArray[np.bool_]
-) -> tuple[Voxels, Voxels]:
-    """Return the voxels of a class in stray pieces, and those in large ones, stray or not, apart from the main one."""
-    none = np.empty((3, 0), dtype=np.int64)
-    if box is None:
-        return none, none
-    numbered, count = ndimage.label(winner[box] == channel, TOUCHING)
-    if count < 2:
-        return none, none
-    places = np.flatnonzero(numbered)  # few of the voxels of a box are of its class
-    pieces = numbered.reshape(-1)[places]
-    start = np.array([[part.start] for part in box])
-
-    def voxels_of(chosen: NDArray[np.bool_]) -> Voxels:
-        found: Voxels = np.array(np.unravel_index(places[chosen], numbered.shape)) + start
-        return found
-
-    stray, large = _judged_pieces(votes, channel, pieces, voxels_of, inherited)
-    return voxels_of(stray[pieces]), voxels_of(large[pieces])
 
 
 def _widened(box: Box | None, voxels: Voxels) -> Box:
@@ -195,17 +170,21 @@ def take_strays(
     for turn in range(ROUNDS):
         candidates, gained = sorted(gained), set()
         for channel in candidates:
-            stray, large = _stray_voxels(votes, channel, winner, boxes.get(channel), inherited)
-            dropped[channel] += int((~inherited[tuple(stray)]).sum())
-            if turn == 0:
-                apart[channel] += int((~inherited[tuple(large)]).sum())
-            if not stray.size:
+            box = boxes.get(channel)
+            pieces = None if box is None else Pieces(winner[box] == channel, [part.start for part in box])
+            if pieces is None or pieces.count < 2:
                 continue
-            heirs = votes.forbid(channel, stray)
-            winner[tuple(stray)], inherited[tuple(stray)] = heirs, True
-            for heir in set(heirs.tolist()) & set(channels):
-                gained.add(heir)
-                boxes[heir] = _widened(boxes.get(heir), stray[:, heirs == heir])
+            stray, large = _judged_pieces(votes, channel, pieces, inherited)
+            if turn == 0:
+                apart[channel] += sum(int((~inherited[tuple(voxels)]).sum()) for voxels, _ in pieces.voxels(large))
+            for voxels, _ in pieces.voxels(stray):
+                place = tuple(voxels)
+                dropped[channel] += int((~inherited[place]).sum())
+                heirs = votes.forbid(channel, voxels)
+                winner[place], inherited[place] = heirs, True
+                for heir in set(heirs.tolist()) & set(channels):
+                    gained.add(heir)
+                    boxes[heir] = _widened(boxes.get(heir), voxels[:, heirs == heir])
     return winner, inherited
 
 

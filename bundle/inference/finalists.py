@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bundle.inference.aligned import Affine, Axis, aligned_axes
 from bundle.inference.confidence import Margins
-from bundle.inference.logits import Voxels
+from bundle.inference.logits import PART_VOXELS, Voxels, parts_of, voxels_by_planes
 from bundle.inference.ranking import Box, Ranking
 from bundle.inference.restore import grid_positions
 from bundle.inference.winners import UINT8_CLASSES
@@ -31,7 +31,6 @@ LEAST = -30.0
 """Logarithm of the probability of a class that is not among the four."""
 FORBIDDEN = 1.0
 """The logarithm l of a class that was forbidden is kept as 1 - l, which no other's is."""
-SLAB_VOXELS = 500_000
 
 
 class Finalists:
@@ -87,25 +86,35 @@ class Finalists:
 
     def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
         """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
-        channels, logs = self._at(voxels)
-        own = np.where(channels == channel, logs, -np.inf).max(axis=0)
-        others = np.where((channels == channel) | (logs > 0), LEAST, logs).max(axis=0).clip(min=LEAST)
-        return np.asarray(own - others, dtype=np.float64)
+        found = np.empty(voxels.shape[1])
+        for part in parts_of(voxels):
+            channels, logs = self._at(voxels[:, part])
+            own = np.where(channels == channel, logs, -np.inf).max(axis=0)
+            others = np.where((channels == channel) | (logs > 0), LEAST, logs).max(axis=0).clip(min=LEAST)
+            found[part] = own - others
+            self.let_go()
+        return found
 
     def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
         """Take a class from voxels and return who wins there now, shape (K,)."""
-        channels = self._at(voxels)[0]
-        place = ((channels == channel).argmax(axis=0), *voxels)
-        self.logs[place] = FORBIDDEN - self.logs[place]
-        return np.asarray(_heirs(channels, self._at(voxels)[1]), dtype=self.channels.dtype)
+        heirs = np.empty(voxels.shape[1], dtype=self.channels.dtype)
+        for part in parts_of(voxels):
+            channels = self._at(voxels[:, part])[0]
+            place = ((channels == channel).argmax(axis=0), *voxels[:, part])
+            self.logs[place] = FORBIDDEN - self.logs[place]
+            heirs[part] = _heirs(channels, self._at(voxels[:, part])[1])
+            self.let_go()
+        return heirs
 
     def correct(self, margins: Margins, changed: NDArray[np.bool_]) -> None:
         """Let the voxels whose winner changed count for their heirs."""
-        channels, logs = self._at(np.array(np.nonzero(changed)))
-        for now, sign in ((np.where(logs > 0, FORBIDDEN - logs, logs), -1), (logs, 1)):
-            odds = np.sort(_odds(now), axis=0)
-            lead = odds[-1] - (odds[-2] if self.kept > 1 else 0)
-            margins.count(torch.from_numpy(_heirs(channels, now)), torch.from_numpy(lead), sign)
+        for voxels in voxels_by_planes(changed):
+            channels, logs = self._at(voxels)
+            for now, sign in ((np.where(logs > 0, FORBIDDEN - logs, logs), -1), (logs, 1)):
+                odds = np.sort(_odds(now), axis=0)
+                lead = odds[-1] - (odds[-2] if self.kept > 1 else 0)
+                margins.count(torch.from_numpy(_heirs(channels, now)), torch.from_numpy(lead), sign)
+            self.let_go()
 
     def _at(self, voxels: Voxels) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return classes and logarithms at voxels, shape (4, K) both."""
@@ -124,10 +133,11 @@ class Finalists:
         axes = aligned_axes(to_grid, torch.Size(changed.shape), tuple(channels.shape))
         found = _voxels_along(axes, cells) if axes else _voxels_anywhere(to_grid, cells, tuple(channels.shape))
         for voxels, base, fraction in found:
-            for part in np.array_split(np.arange(voxels.shape[1]), 1 + voxels.shape[1] // SLAB_VOXELS):
+            for part in parts_of(voxels):
                 winner = self._interpolated(base[:, part], fraction[:, part])
                 place = tuple(torch.from_numpy(voxels[:, part]).to(channels.device))
                 channels[place] = torch.from_numpy(winner).to(channels)
+                self.let_go()
 
     def _interpolated(self, base: Voxels, fraction: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the likeliest class between voxels of the grid, shape (K,)."""
@@ -196,7 +206,7 @@ def _voxels_along(axes: list[Axis], cells: NDArray[np.bool_]) -> Any:
 def _voxels_anywhere(to_grid: Affine, cells: NDArray[np.bool_], shape: tuple[int, ...]) -> Any:
     """Yield what ``_voxels_along`` does for a scan that lies on the grid in any way."""
     last = np.array(cells.shape)[:, None]
-    planes = max(1, SLAB_VOXELS // max(1, prod(shape[1:])))
+    planes = max(1, PART_VOXELS // max(1, prod(shape[1:])))
     for start in range(0, shape[0], planes):
         box = [(start, min(start + planes, shape[0])), (0, shape[1]), (0, shape[2])]
         position = grid_positions(to_grid, box, torch.device("cpu")).flatten(1).numpy()

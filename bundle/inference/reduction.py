@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from bundle.inference.aligned import Affine, Axis, aligned_axes, take_winners
 from bundle.inference.components import LogitVotes, take_strays
 from bundle.inference.confidence import Margins
 from bundle.inference.finalists import Finalists
-from bundle.inference.logits import Logits
+from bundle.inference.logits import Logits, voxels_by_planes
 from bundle.inference.ranking import Box, Ranking
 from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.slabs import Windows
@@ -104,12 +103,12 @@ class Reduction:
     def _without_strays(self, logits: Logits, winners: Tensor, margins: Tensor) -> Tensor:
         """Return the winners of all voxels of a grid once its stray pieces are taken, and let those count for them."""
         taken, changed = take_strays(LogitVotes(logits, winners), self.one_piece, self.dropped, self.apart)
-        voxels = np.array(np.nonzero(changed))
-        x, y, z = torch.from_numpy(voxels).to(logits.device)
-        self.margins.count(winners[x, y, z], margins[x, y, z], -1)
-        ranking = Ranking(logits.at(voxels))
-        heirs = ranking.first()
-        self.margins.count(heirs, ranking.margins(heirs))
+        for voxels in voxels_by_planes(changed):
+            x, y, z = torch.from_numpy(voxels).to(logits.device)
+            self.margins.count(winners[x, y, z], margins[x, y, z], -1)
+            ranking = Ranking(logits.at(voxels))
+            heirs = ranking.first()
+            self.margins.count(heirs, ranking.margins(heirs))
         return torch.from_numpy(taken).to(logits.device)
 
     def _count(self, ranking: Ranking, place: Box) -> tuple[Tensor, Tensor]:
