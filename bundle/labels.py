@@ -30,7 +30,7 @@ IGNORE = "ignore"
 MAX_CODE = int(np.iinfo(np.int16).max)
 """Label maps are written as int16."""
 MAX_CHANNELS = 255
-"""Channels are kept as uint8, and 255 stands for none."""
+"""Of a training, whose samples keep channels as uint8, where 255 stands for none; others have as many as codes."""
 GOLDEN_RATIO = 0.618034
 """Steps of this length round the colour circle never come close to one another."""
 SCATTERED_CODES = (0, 5, 24, 44)
@@ -144,19 +144,25 @@ def make_labels(names: Mapping[int, str], source: str | Path = "labels") -> list
         source: where they come from, for messages.
 
     Raises:
-        InputError: when there is no structure, there are too many, or a code does not fit a label file.
+        InputError: when there is no structure, or a code does not fit a label file.
     """
     codes = sorted({0: BACKGROUND, **names})
     wrong = [code for code in codes if not 0 <= code <= MAX_CODE]
     if wrong:
         raise _unusable(source, f"found the codes {wrong}", f"0 to {MAX_CODE} are wanted")
-    if not 2 <= len(codes) <= MAX_CHANNELS:
-        raise _unusable(source, f"found {len(codes) - 1} structures", f"1 to {MAX_CHANNELS - 1} are wanted")
+    if len(codes) < 2:
+        raise _unusable(source, "found 0 structures", "1 at least is wanted")
     texts = (" ".join(str(names.get(code, BACKGROUND)).split()) for code in codes)
     return [
         Label(channel, code, text, distinct_colour(channel), one_piece=code not in SCATTERED_CODES)
         for channel, (code, text) in enumerate(zip(codes, texts, strict=True))
     ]
+
+
+def check_trainable(table: Sequence[Label], source: str | Path = "label_table") -> None:
+    """Raise an ``InputError`` for a table of more channels than the samples of a training tell apart."""
+    if len(table) > MAX_CHANNELS:
+        raise _unusable(source, f"found {len(table) - 1} structures", f"1 to {MAX_CHANNELS - 1} are wanted to train on")
 
 
 def distinct_colour(channel: int) -> tuple[int, int, int]:

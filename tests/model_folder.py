@@ -36,7 +36,8 @@ def write_folder(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """Write a model's folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     content = description(**changes)
-    write_labels(make_labels(NAMES), folder / "labels.tsv")
+    names = dict(zip(content["labels"]["codes"], content["labels"]["names"], strict=True))
+    write_labels(make_labels(names), folder / "labels.tsv")
     torch.manual_seed(seed)
     definition = {key: value for key, value in content["network_def"].items() if key != "_target_"}
     state = TransformerUNet(**definition).state_dict()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bundle.datasets.case import Case
 from bundle.errors import InputError, OptionError
 from bundle.label_groups import IGNORED_CHANNEL
-from bundle.labels import Label, renamed_keywords
+from bundle.labels import Label, check_trainable, renamed_keywords
 
 Sample = dict[str, Tensor]
 LISTED_VALUES = 8
@@ -48,6 +48,7 @@ class CaseDataset(Dataset[Sample]):
     ) -> None:
         if not cases:
             raise OptionError("cases", "found none", "at least one image with labels is wanted")
+        check_trainable(table)
         self.cases = list(cases)
         self.table = list(table)
         self.preprocessing = preprocessing

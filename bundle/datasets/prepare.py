@@ -14,6 +14,7 @@ from bundle.datasets.layout import list_cases, read_dataset
 from bundle.datasets.statistics import cached_statistics, dataset_statistics
 from bundle.errors import DatasetError
 from bundle.label_groups import Groups
+from bundle.labels import check_trainable
 from bundle.model import check_same_training
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def prepare_dataset(
         TrainingError: when ``output_dir`` holds a training of another data set.
     """
     dataset = read_dataset(folder).grouped(groups, ignore)
+    check_trainable(dataset.table, folder)
     if dataset.problems or not _was_sound(dataset, output_dir):
         problems = check_dataset(dataset, num_workers)
         for problem in problems:

@@ -1,4 +1,4 @@
-"""A scan and its label map as a page holds them: 8 bit, RAS order, compressed, small enough to be opened at once.
+"""A scan and its label map as a page holds them: 8 bit (16 where labels need it), RAS, compressed, opened at once.
 
 ``tests/bundle/results/test_browser_volume.py`` holds it.
 """
@@ -16,7 +16,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bundle.labels import Label
+from bundle.labels import MAX_CODE, Label
 from bundle.results.scene import Scene
 
 MOST_BYTES = 10_500_000
@@ -32,6 +32,7 @@ THUMBNAIL_HEIGHT, THUMBNAIL_COLOURS = 56, 48
 THUMBNAIL_ALPHA = 0.45
 
 Bytes3D = NDArray[np.uint8]
+Numbers3D = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class BrowserVolume:
     """
 
     grey: Bytes3D | None
-    channels: Bytes3D
+    channels: Numbers3D
     affine: NDArray[np.float64]
     reduced: tuple[int, int, int]
     packed: tuple[bytes | None, bytes]
@@ -84,6 +85,7 @@ class BrowserVolume:
             "start": start,
             "grey": None if grey is None else base64.b64encode(grey).decode("ascii"),
             "labels": base64.b64encode(labels).decode("ascii"),
+            "label_bytes": self.channels.itemsize,
         }
 
 
@@ -98,7 +100,7 @@ def browser_volume(scene: Scene, labels: list[Label], has_scan: bool) -> Browser
         labels: the structures, background left out.
         has_scan: whether the scene's image is one.
     """
-    lookup = np.zeros(int(np.iinfo(np.int16).max) + 1, dtype=np.uint8)
+    lookup: Any = np.zeros(MAX_CODE + 1, dtype=np.uint8 if len(labels) < 256 else "<u2")
     for channel, label in enumerate(labels, 1):
         lookup[label.code] = channel
     steps = [1, 1, 1]
@@ -123,7 +125,7 @@ def thumbnail(volume: BrowserVolume, labels: list[Label], centre: list[int]) -> 
     """Return a coronal slice with its structures as a small PNG, as a ``data:`` address."""
     from PIL import Image
 
-    grey = np.zeros_like(volume.channels) if volume.grey is None else volume.grey
+    grey = np.zeros(volume.channels.shape, np.uint8) if volume.grey is None else volume.grey
     plane = grey[:, centre[1], ::-1].T.astype(np.float64)  # (up, right)
     codes = volume.channels[:, centre[1], ::-1].T
     colours = np.array([(0, 0, 0), *(label.colour for label in labels)], dtype=np.float64)
@@ -160,12 +162,12 @@ def _grey(scene: Scene, steps: list[int]) -> Bytes3D:
     return shown
 
 
-def _expected_bytes(voxels: Bytes3D) -> float:
+def _expected_bytes(voxels: Numbers3D) -> float:
     """Return about how many bytes voxels will take, a little less, from some planes of them: compressing takes time."""
     planes = voxels[:, :, ::TRIED]
     return ROOM * len(_pack(planes)) * voxels.shape[2] / planes.shape[2]
 
 
-def _pack(voxels: Bytes3D) -> bytes:
+def _pack(voxels: Numbers3D) -> bytes:
     """Return voxels as gzip data, the same bytes for the same voxels."""
     return gzip.compress(voxels.tobytes(order="F"), GZIP_LEVEL, mtime=0)

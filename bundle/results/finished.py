@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bundle.errors import InputError, MissingError
-from bundle.labels import DEFAULT_TABLE, MAX_CHANNELS, Label, distinct_colour, read_labels
+from bundle.labels import DEFAULT_TABLE, Label, distinct_colour, read_labels
 from bundle.provenance import sha256
 from bundle.results.outputs import OutputPaths
 from bundle.results.quality import lowest
@@ -125,8 +125,8 @@ def read_finished(paths: OutputPaths) -> Finished:
             rows = [_row(row, usual) for row in csv.DictReader(file, delimiter="\t")]
     except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(paths.volumes, f"cannot be read as volumes ({error})", "see docs/results.md") from error
-    if not 0 < len(rows) < MAX_CHANNELS:
-        raise InputError(paths.volumes, f"found {len(rows)} structures", f"1 to {MAX_CHANNELS - 1} are wanted")
+    if not rows:
+        raise InputError(paths.volumes, "found 0 structures", "1 at least is wanted")
     return Finished(paths, content, sha256(paths.record), rows)
 
 

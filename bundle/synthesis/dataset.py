@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
-from bundle.labels import DEFAULT_TABLE, mirrored_channels, read_labels, renamed_keywords
+from bundle.labels import DEFAULT_TABLE, check_trainable, mirrored_channels, read_labels, renamed_keywords
 from bundle.synthesis.anatomy import Anatomy, class_weights, load_label_maps
 from bundle.synthesis.brains import MORE_CODES, Brains
 from bundle.synthesis.draws import Draws
@@ -70,6 +70,7 @@ class SyntheticBrainDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         ranges = SynthesisOptions.named(options or {})
         table = read_labels(label_table)
+        check_trainable(table, label_table)
         if ranges.flip > 0:
             mirrored_channels(table, label_table)
         added = Brains.named(brains) if brains and brains.get("data") else None

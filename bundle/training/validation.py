@@ -13,7 +13,7 @@ from monai.utils import ImageMetaKey
 from torch.utils.data import Dataset
 
 from bundle.datasets.paired import whole_codes
-from bundle.labels import DEFAULT_TABLE, read_labels, renamed_keywords
+from bundle.labels import DEFAULT_TABLE, check_trainable, read_labels, renamed_keywords
 from bundle.synthesis import SyntheticBrainDataset
 
 FIRST_VALIDATION_INDEX = 10**9
@@ -31,9 +31,9 @@ class CodesToChannelsd(MapTransform):
     @renamed_keywords(labels="label_table")
     def __init__(self, keys: KeysCollection, label_table: str | Path = DEFAULT_TABLE, values: str = "codes") -> None:
         super().__init__(keys)
-        channels = {
-            label.channel if values == "channels" else label.code: label.channel for label in read_labels(label_table)
-        }
+        table = read_labels(label_table)
+        check_trainable(table, label_table)
+        channels = {label.channel if values == "channels" else label.code: label.channel for label in table}
         self.lookup = torch.zeros(max(channels) + 1, dtype=torch.uint8)
         for value, channel in channels.items():
             self.lookup[value] = channel

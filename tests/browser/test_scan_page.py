@@ -7,8 +7,12 @@ import base64
 import numpy as np
 import pytest
 
+from bundle.labels import make_labels
+from bundle.results import save_outputs
+from scripts.page import main
 from tests.browser.conftest import NAMES
-from tests.finished import HIGH, LOW, head
+from tests.finished import AFFINE, HIGH, HIPPOCAMPUS, LOW, head
+from tests.labelled import write_nifti
 
 SHAPE = (64, 72, 60)
 AXES = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
@@ -237,3 +241,18 @@ def test_printed_page_has_the_tables_and_the_mark_and_no_controls(page):
         "#views canvas": True,
         "details": False,
     }
+
+
+def test_more_structures_than_a_byte_tells_apart_are_shown_and_named(browser, tmp_path):
+    table = make_labels({code: f"part-{code}" for code in range(1, 301)})
+    image, codes = head()
+    codes = np.select([codes == HIPPOCAMPUS, codes > 0], [299, 3]).astype(np.int16)
+    scan = write_nifti(tmp_path / "scans" / "many.nii.gz", image, AFFINE)
+    save_outputs(codes, scan, tmp_path / "out", table)
+    assert main([str(tmp_path / "out"), "--scans", str(tmp_path / "scans")]) == 0
+    page = browser.open(next((tmp_path / "out").rglob("many.html")))
+    click_on(page, "axial", CENTRE)
+    click_on(page, "coronal", CENTRE)
+    click_on(page, "axial", CENTRE)
+    assert page.text("#readout").startswith("part-299 (299), 2.59 mL")
+    assert page.text("tr.chosen th") == "part-299"

@@ -20,7 +20,8 @@ const Viewer = (() => {
 
   async function make(container, volume, structures, onMove, onHover) {
     const { shape, spacing, affine } = volume;
-    const labels = await unpack(volume.labels);
+    const packed = await unpack(volume.labels);
+    const labels = volume.label_bytes === 2 ? new Uint16Array(packed.buffer) : packed; // little-endian, as browsers are
     const grey = volume.grey ? await unpack(volume.grey) : new Uint8Array(labels.length);
     const strides = [1, shape[0], shape[0] * shape[1]];
     const at = [...volume.start];
