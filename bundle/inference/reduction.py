@@ -22,6 +22,7 @@ from bundle.inference.restore import empty_channels, restore_planes
 from bundle.inference.slabs import Windows
 from bundle.inference.streamed import Notes
 from bundle.inference.sums import Block
+from bundle.machine import give_back_freed_memory
 
 
 def lies_on_grid(to_grid: Affine, grid: Sequence[int], scan_shape: Sequence[int]) -> bool:
@@ -126,6 +127,7 @@ class Reduction:
         """Take stray pieces, where that could not be done before, and return what was found."""
         if self.finalists is not None:
             self.finalists.let_go()
+            give_back_freed_memory()  # the network's, which pieces would come on top of
             winners, changed = take_strays(self.finalists, self.one_piece, self.dropped, self.apart)
             if self.axes is not None:
                 take_winners(torch.from_numpy(winners).to(self.channels.device), self.axes, self.channels, (0, 0, 0))
