@@ -16,7 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from bundle.errors import OptionError
-from bundle.inference.logits import Logits, Voxels, parts_of
+from bundle.inference.logits import Logits, Voxels
 from bundle.inference.pieces import Pieces
 from bundle.inference.streamed import Notes, notes_of
 from bundle.labels import DEFAULT_TABLE, Label, read_labels, renamed_keywords
@@ -70,20 +70,16 @@ class LogitVotes:
 
     def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
         """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
-        found = np.empty(voxels.shape[1])
-        for part in parts_of(voxels):
-            values = self.logits.at(voxels[:, part]).float()
-            own = values[channel].clone()
-            values[channel] = -torch.inf
-            found[part] = (own - values.amax(dim=0)).cpu().numpy()
-        return found
+        values = self.logits.at(voxels).float()
+        own = values[channel].clone()
+        values[channel] = -torch.inf
+        return (own - values.amax(dim=0)).cpu().numpy().astype(np.float64)
 
     def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
         """Set a class to minus infinity at voxels and return who wins there now, shape (K,)."""
         with torch.inference_mode():
             self.logits.forbid(channel, voxels)
-            parts = [self.logits.at(voxels[:, part]).argmax(dim=0).cpu().numpy() for part in parts_of(voxels)]
-            return np.concatenate(parts)
+            return self.logits.at(voxels).argmax(dim=0).cpu().numpy()
 
 
 def _judged_pieces(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bundle.inference.aligned import Affine, Axis, aligned_axes
 from bundle.inference.confidence import Margins
-from bundle.inference.logits import PART_VOXELS, Voxels, parts_of, voxels_by_planes
+from bundle.inference.logits import PART_VOXELS, Voxels, voxels_by_planes
 from bundle.inference.ranking import Box, Ranking
 from bundle.inference.restore import grid_positions
 from bundle.inference.winners import UINT8_CLASSES
@@ -86,25 +86,20 @@ class Finalists:
 
     def margins(self, channel: int, voxels: Voxels) -> NDArray[np.float64]:
         """Return by how much the logit of a class exceeds the next one at its voxels, shape (K,)."""
-        found = np.empty(voxels.shape[1])
-        for part in parts_of(voxels):
-            channels, logs = self._at(voxels[:, part])
-            own = np.where(channels == channel, logs, -np.inf).max(axis=0)
-            others = np.where((channels == channel) | (logs > 0), LEAST, logs).max(axis=0).clip(min=LEAST)
-            found[part] = own - others
-            self.let_go()
-        return found
+        channels, logs = self._at(voxels)
+        own = np.where(channels == channel, logs, -np.inf).max(axis=0)
+        others = np.where((channels == channel) | (logs > 0), LEAST, logs).max(axis=0).clip(min=LEAST)
+        self.let_go()
+        return np.asarray(own - others, dtype=np.float64)
 
     def forbid(self, channel: int, voxels: Voxels) -> NDArray[Any]:
         """Take a class from voxels and return who wins there now, shape (K,)."""
-        heirs = np.empty(voxels.shape[1], dtype=self.channels.dtype)
-        for part in parts_of(voxels):
-            channels = self._at(voxels[:, part])[0]
-            place = ((channels == channel).argmax(axis=0), *voxels[:, part])
-            self.logs[place] = FORBIDDEN - self.logs[place]
-            heirs[part] = _heirs(channels, self._at(voxels[:, part])[1])
-            self.let_go()
-        return heirs
+        channels = self._at(voxels)[0]
+        place = ((channels == channel).argmax(axis=0), *voxels)
+        self.logs[place] = FORBIDDEN - self.logs[place]
+        heirs = _heirs(channels, self._at(voxels)[1])
+        self.let_go()
+        return np.asarray(heirs, dtype=self.channels.dtype)
 
     def correct(self, margins: Margins, changed: NDArray[np.bool_]) -> None:
         """Let the voxels whose winner changed count for their heirs."""
@@ -133,7 +128,7 @@ class Finalists:
         axes = aligned_axes(to_grid, torch.Size(changed.shape), tuple(channels.shape))
         found = _voxels_along(axes, cells) if axes else _voxels_anywhere(to_grid, cells, tuple(channels.shape))
         for voxels, base, fraction in found:
-            for part in parts_of(voxels):
+            for part in np.array_split(np.arange(voxels.shape[1]), 1 + voxels.shape[1] // PART_VOXELS):
                 winner = self._interpolated(base[:, part], fraction[:, part])
                 place = tuple(torch.from_numpy(voxels[:, part]).to(channels.device))
                 channels[place] = torch.from_numpy(winner).to(channels)

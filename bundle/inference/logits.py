@@ -25,12 +25,6 @@ PART_VOXELS = 500_000
 """Voxels whose classes are looked at together: a structure may have a hundred million."""
 
 
-def parts_of(voxels: Voxels) -> Iterator[slice]:
-    """Yield which of some voxels are looked at together, one part after the other; an empty one of none."""
-    for start in range(0, max(1, voxels.shape[1]), PART_VOXELS):
-        yield slice(start, start + PART_VOXELS)
-
-
 def voxels_by_planes(chosen: NDArray[np.bool_]) -> Iterator[Voxels]:
     """Yield the indices of the chosen voxels of a grid (X, Y, Z), those of some planes at a time."""
     planes = max(1, PART_VOXELS // max(1, prod(chosen.shape[1:])))

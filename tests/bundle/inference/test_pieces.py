@@ -58,9 +58,7 @@ def test_chosen_voxels_of_a_grid_come_in_order(is_class, part, monkeypatch):
     assert not list(voxels_by_planes(np.zeros_like(is_class)))
 
 
-@pytest.mark.parametrize("part", [1, 7, 10_000])
-def test_votes_are_the_same_however_many_are_asked_for_together(part, monkeypatch):
-    monkeypatch.setattr(logits, "PART_VOXELS", part)
+def test_votes_of_finalists_are_their_own():
     rng = np.random.default_rng(0)
     votes = Finalists(6, (4, 5, 6))
     order = np.argsort(rng.random((6, 4, 5, 6)), axis=0)[:4]
