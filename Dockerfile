@@ -17,7 +17,8 @@ COPY bundle bundle
 COPY scripts scripts
 
 # Whoever runs it, under whatever id: what libraries keep for a user goes where anybody may write.
-ENV PYTHONPATH=/opt/bundle HOME=/tmp XDG_CACHE_HOME=/tmp/cache LOGNAME=bids
+# The last one as the programs set it, which would start anew for it (bundle/process.py).
+ENV PYTHONPATH=/opt/bundle HOME=/tmp XDG_CACHE_HOME=/tmp/cache LOGNAME=bids GLIBC_TUNABLES=glibc.malloc.tcache_count=0
 USER 1000:1000
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "scripts.bids_app"]

@@ -1,10 +1,10 @@
 """What streaming takes: memory and time by length, classes and size, beside the logits as a whole, and beside its plan.
 
 ``python -m benchmarks.streaming [--rows NAME ...] [--planes N] [--json FILE]``. Each figure comes from a process of its
-own. ``large`` is a scan of 512 x 512 x 600 voxels and 118 classes by a small network with random weights; ``--planes``
-shortens it. ``restoring`` is that of heads, the MNI152 T1 and one of noise, beside what MONAI's and scipy's ways take;
-``plan`` and ``head`` segment the MNI152 T1 with the weights that ship. Memory is MiB above what the libraries and a
-small scan take.
+own, with glibc set as the programs do. ``large`` is a scan of 512 x 512 x 600 voxels and 118 classes by a small network
+with random weights, or of ``--planes``; ``restoring`` is that of heads, the MNI152 T1 and one of noise, beside MONAI's
+and scipy's ways; ``head`` segments the MNI152 T1 with the weights that ship. Memory is MiB above what the libraries and
+a small scan take.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks.measure import (
     verdict,
     write_json,
 )
+from bundle.process import restart_without_thread_cache
 
 LARGE, LARGE_CLASSES, LARGE_WINDOW = (512, 512, 600), 118, (128, 128, 8)
 LENGTHS, CLASSES = (150, 300, 600, 1200), (2, 33, 118, 300)
@@ -120,8 +121,7 @@ def large(planes: int) -> dict[str, Any]:
     rows = {}
     for one_piece in (0, LARGE_CLASSES - 1):
         row = in_own_process(stream_case, size, LARGE_CLASSES, list(LARGE_WINDOW), one_piece)
-        shape = " x ".join(map(str, size))
-        print_case(f"{shape}, {LARGE_CLASSES} classes{', pieces' if one_piece else ''}", row)
+        print_case(f"{' x '.join(map(str, size))}, {LARGE_CLASSES} classes{', pieces' if one_piece else ''}", row)
         print(verdict("  GB above the libraries", row["peak_mib"] * MIB / 1e9, 3.0, at_most=True))
         print(verdict("  time over the network's", row["seconds"] / row["network_seconds"], 1.5, " x", at_most=True))
         rows[f"one_piece_{one_piece}"] = row
@@ -208,9 +208,8 @@ def restore_case(of: str, kind: str) -> dict[str, float]:
     def grid_sample() -> Any:
         axes = [torch.from_numpy(p).float() / (m - 1) * 2 - 1 for p, m in zip(places, logits.shape[1:], strict=True)]
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], dim=-1)[None]
-        return functional.grid_sample(logits.softmax(0)[None], grid, padding_mode="border", align_corners=True).argmax(
-            1
-        )
+        options: dict[str, Any] = {"padding_mode": "border", "align_corners": True}
+        return functional.grid_sample(logits.softmax(0)[None], grid, **options).argmax(1)
 
     def scipys() -> Any:
         index = np.stack(np.meshgrid(*places, indexing="ij"))
@@ -289,6 +288,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure and print row by row."""
     options = parse_arguments()
+    restart_without_thread_cache()
     print(describe_machine())
     print(f"{'scan':34}{'MiB':>8}{'rest':>8}{'planned':>9}{'logits':>9}{'seconds':>9}{'of network':>11}")
     found = {name: ROWS[name](options.planes) for name in options.rows}

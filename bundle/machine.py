@@ -79,7 +79,7 @@ def available_memory(wanted: int = 0) -> int | None:
     """
     room = [_meminfo("/proc/meminfo", "MemAvailable"), *map(_cgroup_room, _cgroups()), _address_space_room()]
     known = [size for size in room if size is not None]
-    if known and min(known) < wanted and freed_memory_is_kept():
+    if known and min(known) < wanted and (_kept_for_good or _kept_in_between):
         give_back_freed_memory()
         return available_memory()
     return max(0, min(known)) if known else None
@@ -132,7 +132,7 @@ def _cgroup_room(folder: Path) -> int | None:
     return None
 
 
-_kept_for_good = _to_be_kept = False
+_kept_for_good = _kept_in_between = False
 
 
 def keep_freed_memory() -> bool:
@@ -152,34 +152,36 @@ def keep_freed_memory() -> bool:
 
 
 def keep_freed_memory_from_first_use() -> None:
-    """Let ``freed_memory_kept`` give nothing back at its end, and what comes after keep freed memory too.
+    """Let what comes after the first ``freed_memory_kept`` keep freed memory too, which that still gives back.
 
-    For programs that segment scan after scan (``bundle.inference.kept_memory``). What is loaded before is left alone:
-    glibc takes address space ahead once it keeps, of which there may be little (``ulimit -v``).
+    For programs that segment scan after scan. What is loaded before is left alone: glibc takes address space ahead once
+    it keeps, of which there may be little (``ulimit -v``).
     """
-    global _to_be_kept
-    _to_be_kept = True
+    global _kept_in_between
+    _kept_in_between = True
 
 
 def freed_memory_is_kept() -> bool:
-    """Tell whether freed memory is kept from now on."""
+    """Tell whether freed memory is kept for good, by ``keep_freed_memory``."""
     return _kept_for_good
 
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep freed memory inside the context, and give back to the system what is free at its end."""
-    global _kept_for_good
+    """Keep freed memory inside the context, and give back to the system what is free at its end.
+
+    What a scan leaves is not for the next one: small objects would settle between its pieces, so that the next feature
+    maps find no place there, and a batch would take more than a scan, how much by chance.
+    """
     if _kept_for_good or not _set_malloc(KEPT):
         yield
         return
-    _kept_for_good = _to_be_kept
     try:
         yield
     finally:
-        if not _kept_for_good:
+        if not _kept_in_between:
             _set_malloc(GIVEN_BACK)
-            give_back_freed_memory()
+        give_back_freed_memory()
 
 
 def give_back_freed_memory() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from types import FrameType
 
 TERMINATED = 128 + signal.SIGTERM
@@ -20,6 +22,28 @@ Handler = Callable[[int, FrameType | None], object] | int | None
 
 class Terminated(SystemExit):
     """SIGTERM has come: what is being written is swept up on the way out, and the exit code is 143."""
+
+
+NO_THREAD_CACHE = "glibc.malloc.tcache_count=0"
+"""Among the ``GLIBC_TUNABLES`` of a process that segments."""
+
+
+def restart_without_thread_cache() -> None:
+    """Start this program anew, as the same process, without glibc's cache of small blocks, if ``python -m`` runs it.
+
+    PyTorch's tensors are aligned: glibc cuts the ends off a larger block and puts them in that cache, where they do not
+    join what is freed beside them. The next tensor of the same size does not fit there, and whether it fits elsewhere
+    is chance: runs of the same scan differed by up to a third of their memory. Only the environment can set it.
+    """
+    known = os.environ.get("GLIBC_TUNABLES", "")
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    by_name = spec is not None and ("-m", spec.name) in pairwise(sys.orig_argv)  # not from within another program
+    if "glibc.malloc.tcache_count" in known or not by_name or not sys.executable:
+        return
+    with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows, macOS, no such file
+        if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+            environment = {**os.environ, "GLIBC_TUNABLES": ":".join(filter(None, [known, NO_THREAD_CACHE]))}
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def encode_whatever_is_printed() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bundle.choices import DEFAULT_BIDS_SUFFIX
 from bundle.errors import BundleError, InputError, OptionError
+from bundle.process import restart_without_thread_cache
 from scripts.command import make_parser, print_error, run_program
 from scripts.many import (
     add_run_options,
@@ -185,4 +186,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    restart_without_thread_cache()
     sys.exit(main())

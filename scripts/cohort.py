@@ -14,6 +14,7 @@ import re
 import sys
 
 from bundle.errors import OptionError
+from bundle.process import restart_without_thread_cache
 from scripts.command import make_parser, print_error, run_program
 from scripts.many import (
     add_run_options,
@@ -93,4 +94,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    restart_without_thread_cache()
     sys.exit(main())

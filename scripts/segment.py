@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bundle.errors import BundleWarning
 from bundle.lean import load_monai_alone
+from bundle.process import restart_without_thread_cache
 from bundle.warned import warn
 from scripts.command import make_parser, run_program
 from scripts.many import error_line_of
@@ -116,4 +117,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    restart_without_thread_cache()
     sys.exit(main())

@@ -206,6 +206,14 @@ def memory_growth(device: torch.device) -> Iterator[list[int]]:
     growth.append((peak if peak > highest else max(seen)) - before)
 
 
+def held_memory() -> int:
+    """Return the bytes that this process holds, 0 where the system does not say."""
+    try:
+        return resident()
+    except OSError:
+        return 0
+
+
 def resident(field: str = "VmRSS") -> int:
     """Return the bytes that this process holds, or another field of its status.
 

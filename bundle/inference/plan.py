@@ -17,7 +17,6 @@ import torch
 from bundle.errors import InputError, OptionError
 from bundle.inference.calibration import Calibration, Calibrations
 from bundle.inference.finalists import Finalists
-from bundle.inference.kept_memory import held_memory
 from bundle.inference.ranking import bytes_together
 from bundle.inference.restore import PROBABILITY_BYTES
 from bundle.inference.slabs import Windows
@@ -147,10 +146,9 @@ def room_for(max_memory: int | None, held: int) -> int | None:
 
     Args:
         max_memory: most bytes that it may hold.
-        held: bytes that it holds; what it keeps beyond them for the next scan is there to be used.
+        held: bytes that it holds.
     """
     free = available_memory()
-    free = None if free is None else free + max(0, held_memory() - held)
     if max_memory is None:
         return free
     return max_memory - held if free is None else min(free, max_memory - held)

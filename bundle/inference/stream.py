@@ -27,10 +27,9 @@ from bundle.engines.head import Features, Head
 from bundle.engines.networks import EngineNetwork
 from bundle.errors import OptionError
 from bundle.inference.aligned import Affine
-from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, probe
+from bundle.inference.calibration import Calibration, Calibrations, Tried, Watch, held_memory, probe
 from bundle.inference.components import one_piece_channels
 from bundle.inference.judged import judged
-from bundle.inference.kept_memory import KEPT
 from bundle.inference.mirror import MirroredFeatures
 from bundle.inference.plan import Plan, is_scarce, make_plan, parse_size
 from bundle.inference.reduction import Reduction, lies_on_grid
@@ -39,6 +38,7 @@ from bundle.inference.soft import add_planes, map_channels
 from bundle.inference.streamed import Notes, with_notes
 from bundle.inference.windows import WindowInferer, memory_for
 from bundle.labels import DEFAULT_TABLE, read_labels
+from bundle.machine import give_back_freed_memory
 from bundle.results.probabilities import ProbabilityMaps
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class StreamInferer(WindowInferer):
                 watch = Watch(self.averaging(judging or seen))
             name = str(item.meta.get("filename_or_obj", "image"))
             on_grid = not self.mapped and lies_on_grid(to_grid, image.shape[2:], shape)
-            plan, anew = self._plan(name, image, watch.network, shape, calibrations, on_grid, head)
+            plan = self._plan(name, image, watch.network, shape, calibrations, on_grid, head)
             started = time.perf_counter()
             if judging is not None:
                 judging.several = not plan.windows.single
@@ -178,7 +178,7 @@ class StreamInferer(WindowInferer):
             rest = max(0.0, time.perf_counter() - started - watch.seconds) / plan.scan_voxels * 1e6
         if judging is not None:
             result = result[0], replace(result[1], quality=judging.quality())
-        if self.remember and anew and watch.bytes is not None:
+        if self.remember and watch.bytes is not None:
             measured = (watch.bytes, watch.seconds / watch.windows, rest)
             calibrations.keep(Calibration(plan.windows.window, plan.windows.batch, *measured))
         return result
@@ -192,14 +192,13 @@ class StreamInferer(WindowInferer):
         calibrations: Calibrations,
         on_grid: bool,
         head: Head | None,
-    ) -> tuple[Plan, bool]:
-        """Return what a scan will take, and whether its memory is asked for anew; and show it."""
+    ) -> Plan:
+        """Return what a scan will take, and show it; what lies free is given back first, that it can be measured."""
+        give_back_freed_memory()
         windows = self.windows(image.shape[2:])
         known = calibrations.find(windows.window, windows.batch)
         channels = self.classes if head is None else head.channels
-        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, KEPT.held(), on_grid, channels)
-        anew = KEPT.make_ready(plan.slab_bytes + plan.usual_bytes)
-        plan = replace(plan, held=KEPT.held())
+        plan = Plan(windows, self.classes, prod(shape), bool(self.one_piece), known, held_memory(), on_grid, channels)
         if known is None and is_scarce(plan, self.max_memory) and (tried := probe(network, image, windows.window)):
             calibrations = Tried(calibrations, tried)
             plan = replace(plan, calibration=calibrations.find(windows.window, windows.batch))
@@ -208,7 +207,7 @@ class StreamInferer(WindowInferer):
         logger.info(f"Plan: {plan.line()}.")
         if self.show is not None:
             self.show(f"plan {plan.line()}")
-        return plan, anew
+        return plan
 
     @contextmanager
     def _progress(self, plan: Plan) -> Iterator[Callable[[int], None]]:

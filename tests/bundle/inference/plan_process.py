@@ -15,8 +15,7 @@ from monai.data import MetaTensor
 from torch.nn import functional
 
 from bundle.inference import StreamInferer
-from bundle.inference.calibration import Calibrations, memory_growth
-from bundle.inference.kept_memory import held_memory
+from bundle.inference.calibration import Calibrations, held_memory, memory_growth
 from bundle.inference.plan import Plan
 from tests.threads import one_thread
 

@@ -1,55 +1,66 @@
-"""Memory that is kept from scan to scan is used again, told apart from what is held, and given back for larger ones."""
+"""Memory that a network freed is used again while it runs, and given back before and after each scan."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+import sys
 
 import pytest
 
+from bundle.process import NO_THREAD_CACHE
+from tests.conftest import ROOT
+
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has the setting")
 
-ONE_AFTER_ANOTHER = """
+
+def alone(code: str, *arguments: str) -> str:
+    """Return what code prints in a process that is set as the programs are, with nothing left to chance."""
+    environment = {**os.environ, "GLIBC_TUNABLES": f"{NO_THREAD_CACHE}:glibc.malloc.mxfast=0"}
+    return subprocess.check_output([sys.executable, "-c", code, *arguments], env=environment, cwd=ROOT, text=True)
+
+
+IN_BETWEEN = """
 import json, resource, sys
 import torch
-from bundle.inference.kept_memory import KeptMemory, held_memory
-from bundle.machine import keep_freed_memory
+from bundle.inference.calibration import held_memory
+from bundle.machine import freed_memory_kept, keep_freed_memory_from_first_use
 if sys.argv[1] == "keep":
-    assert keep_freed_memory()
-kept, found = KeptMemory(), []
-for mebibytes in (200, 150, 100, 400):
-    anew = kept.make_ready(mebibytes << 20)
-    held = kept.held()
+    keep_freed_memory_from_first_use()
+
+
+def faults_of(mebibytes):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    tensor = torch.ones(mebibytes << 18)
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    del tensor
-    found.append([anew, held, held_memory(), faults])
-print(json.dumps(found))
+    torch.ones(mebibytes << 18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+held, faults, before = [], [], held_memory()
+for mebibytes in (200, 100, 400):
+    with freed_memory_kept():
+        faults.append([faults_of(mebibytes), faults_of(mebibytes)])
+        held.append(held_memory() - before >> 20)
+    held.append(held_memory() - before >> 20)
+faults.append([faults_of(100), faults_of(100)])
+print(json.dumps([held, faults]))
 """
 
 
-def test_what_takes_no_more_than_before_gets_what_was_kept(host):
-    found = json.loads(host.run("-c", ONE_AFTER_ANOTHER, "keep").stdout)
-    assert [anew for anew, *_ in found] == [True, False, False, True]
-    held = [held for _, held, *_ in found]
-    after = [after for *_, after, _ in found]
-    faults = [faults for *_, faults in found]
-    assert max(held) - min(held) < 20 << 20, "what is kept is not held"
-    assert all(190 << 20 < size - held[0] < 230 << 20 for size in after[:3])
-    assert after[3] - held[0] > 390 << 20
-    assert max(faults[1:3]) < faults[0] / 10
-
-
-def test_nothing_is_kept_where_nobody_asked_for_it(host):
-    found = json.loads(host.run("-c", ONE_AFTER_ANOTHER, "leave").stdout)
-    assert all(anew for anew, *_ in found)
-    assert all(after - found[0][1] < 20 << 20 for *_, after, _ in found)
+@pytest.mark.parametrize("mode", ["keep", "leave"])
+def test_each_scan_uses_its_memory_again_and_leaves_none(mode):
+    held, faults = json.loads(alone(IN_BETWEEN, mode))
+    assert held[::2] == pytest.approx([200, 100, 400], abs=8), "a scan holds what it would hold alone"
+    assert all(size < 8 for size in held[1::2])
+    assert all(second < first / 10 for first, second in faults[:3]), "fresh pages within a scan"
+    first, second = faults[3]
+    assert (second < first / 10) == (mode == "keep"), "what comes between scans keeps its memory too, if asked to"
 
 
 SCARCE = """
 import torch
-from bundle.inference.kept_memory import held_memory
+from bundle.inference.calibration import held_memory
 from bundle.machine import available_memory, keep_freed_memory
 keep_freed_memory()
 before = held_memory()
@@ -84,15 +95,15 @@ for length in (120, 60, 60, 120, 140):
     inferer(image_of((100, 100, length)), network)
     known = Calibrations(network, CPU, Path(sys.argv[1])).find((100, 100, 100), 1)
     found.append([inferer.plan.bytes, known.bytes])
-    assert freed_memory_is_kept()
+    assert not freed_memory_is_kept()
 print(json.dumps(found))
 """
 
 
-def test_plans_of_scans_that_use_kept_memory_are_those_of_others(host, tmp_path):
-    found = json.loads(host.run("-c", SCANS, str(tmp_path)).stdout)
+def test_plans_of_scans_of_a_batch_are_those_of_single_ones(tmp_path):
+    found = json.loads(alone(SCANS, str(tmp_path)))
     planned = [planned for planned, _ in found]
     known = [known for _, known in found]
-    assert max(known) < 1.3 * min(known), "a window that used what was kept says nothing of its memory"
-    assert planned[1] < planned[3] < planned[4]
+    assert max(known) < 1.3 * min(known), "what was kept of one scan is not the next one's"
+    assert planned[1] < min(planned[3:]), "a longer scan"
     assert planned[1] == pytest.approx(planned[2], rel=0.05)

@@ -10,8 +10,7 @@ import torch
 
 from bundle.errors import InputError, OptionError
 from bundle.inference import StreamInferer
-from bundle.inference.calibration import Calibration, Calibrations
-from bundle.inference.kept_memory import held_memory
+from bundle.inference.calibration import Calibration, Calibrations, held_memory
 from bundle.inference.plan import Plan, make_plan, parse_size
 from bundle.inference.slabs import Windows
 from tests.bundle.inference.plan_process import Wide, image_of
