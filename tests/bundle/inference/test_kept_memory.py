@@ -104,6 +104,6 @@ def test_plans_of_scans_of_a_batch_are_those_of_single_ones(tmp_path):
     found = json.loads(alone(SCANS, str(tmp_path)))
     planned = [planned for planned, _ in found]
     known = [known for _, known in found]
-    assert max(known) < 1.3 * min(known), "what was kept of one scan is not the next one's"
+    assert max(known) < 1.5 * min(known), "what was kept of one scan is not the next one's"
     assert planned[1] < min(planned[3:]), "a longer scan"
-    assert planned[1] == pytest.approx(planned[2], rel=0.05)
+    assert planned[1] == pytest.approx(planned[2], rel=0.2)
