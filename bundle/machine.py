@@ -75,11 +75,11 @@ def available_memory(wanted: int = 0) -> int | None:
 
     The smallest of what the machine has free, what the control groups of the process leave (``memory.max`` of
     version 2, ``memory.limit_in_bytes`` of version 1) and what its own limit does (``ulimit -v``, RLIMIT_AS). Where
-    that is less than ``wanted``, what ``keep_freed_memory`` keeps is given back first.
+    that is less than ``wanted``, freed memory that was kept is given back first.
     """
     room = [_meminfo("/proc/meminfo", "MemAvailable"), *map(_cgroup_room, _cgroups()), _address_space_room()]
     known = [size for size in room if size is not None]
-    if known and min(known) < wanted and (_kept_for_good or _kept_in_between):
+    if known and min(known) < wanted:
         give_back_freed_memory()
         return available_memory()
     return max(0, min(known)) if known else None

@@ -33,7 +33,7 @@ def restart_without_thread_cache() -> None:
 
     PyTorch's tensors are aligned: glibc cuts the ends off a larger block and puts them in that cache, where they do not
     join what is freed beside them. The next tensor of the same size does not fit there, and whether it fits elsewhere
-    is chance: runs of the same scan differed by up to a third of their memory. Only the environment can set it.
+    is chance: a batch took 1.0 to 1.3 times the memory of a scan. Only the environment can set it.
     """
     known = os.environ.get("GLIBC_TUNABLES", "")
     spec = getattr(sys.modules["__main__"], "__spec__", None)
